@@ -1,0 +1,28 @@
+# Decides whether the CUDA back end is built: sets MASKMM_HAS_CUDA and enables the language.
+# Where no toolkit is installed, the wheels nvidia-cuda-nvcc, -crt, -runtime and -nvvm hold one: pass
+# -DCMAKE_CUDA_COMPILER=<site-packages>/nvidia/cu13/bin/nvcc.
+set(MASKMM_HAS_CUDA OFF)
+if(NOT MASKMM_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "MASKMM_CUDA: expected AUTO, ON or OFF, got '${MASKMM_CUDA}'")
+endif()
+if(MASKMM_CUDA STREQUAL "AUTO" AND MASKMM_SANITIZE)
+  message(STATUS "CUDA back end: off (sanitizer build)")
+elseif(NOT MASKMM_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER AND EXISTS "${PROJECT_SOURCE_DIR}/src/cuda/CMakeLists.txt")
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80)  # machine code for 8.x, PTX for everything newer
+    endif()
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(MASKMM_HAS_CUDA ON)
+    message(STATUS "CUDA back end: on (nvcc ${CMAKE_CUDA_COMPILER_VERSION})")
+  elseif(MASKMM_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "MASKMM_CUDA=ON, but no CUDA compiler works. Install the CUDA toolkit or set CMAKE_CUDA_COMPILER.")
+  else()
+    message(STATUS "CUDA back end: off (no CUDA compiler)")
+  endif()
+endif()
