@@ -1,0 +1,32 @@
+// What a back end offers. src/cpu, src/cuda and, where CUDA is not built, src/no_cuda define these.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "core/canonical.hpp"
+
+namespace maskmm::cpu {
+
+/// Finished on return. M, N and batch_size are at least 1; K may be 0.
+void run(const core::Canonical& canonical);
+Explanation explain(const core::Canonical& canonical);
+
+}  // namespace maskmm::cpu
+
+namespace maskmm::cuda {
+
+/// 0 where there is no driver or no device; never throws.
+int device_count();
+/// Enqueues on the stream; M, N and batch_size are at least 1; K may be 0.
+void run(const core::Canonical& canonical, const Stream& stream);
+Explanation explain(const core::Canonical& canonical, const Stream& stream);
+
+Stream new_stream(Device device);
+void synchronize(const Stream& stream);
+/// Memory that is freed in stream order on the default stream. Throws std::bad_alloc.
+std::shared_ptr<void> allocate(std::size_t bytes, Device device);
+/// Between host and device, or within a device; finished on return.
+void copy(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes);
+
+}  // namespace maskmm::cuda
