@@ -11,8 +11,14 @@
 namespace maskmm {
 namespace core {
 
+namespace {
+
+bool is_empty(const Dims& shape) { return std::ranges::find(shape, 0) != shape.end(); }
+
+}  // namespace
+
 void execute(const Problem& problem, const MutableView& result) {
-  if (std::ranges::find(result.shape, 0) != result.shape.end()) return;
+  if (is_empty(result.shape)) return;
   const Canonical canonical = canonicalize(problem, result);
   if (problem.stream.device.type == DeviceType::cpu) {
     cpu::run(canonical);
@@ -22,11 +28,12 @@ void execute(const Problem& problem, const MutableView& result) {
 }
 
 Explanation explain(const Problem& problem) {
-  // Nothing is written: a result of the right shape stands in for one that was not given.
-  const View stand_in(problem.a.data, problem.result_dtype, problem.result_shape, problem.stream.device);
-  MutableView result = problem.out.value_or(MutableView());
-  if (!problem.out) static_cast<View&>(result) = stand_in;
-  const Canonical canonical = canonicalize(problem, result);
+  if (is_empty(problem.result_shape)) {
+    return {.device = problem.stream.device, .kernel = "none", .isa = "", .reason = "the result is empty"};
+  }
+  // Nothing is written: where no result was given, a contiguous one without memory stands in.
+  const MutableView stand_in(nullptr, problem.result_dtype, problem.result_shape, problem.stream.device);
+  const Canonical canonical = canonicalize(problem, problem.out.value_or(stand_in));
   return problem.stream.device.type == DeviceType::cpu ? cpu::explain(canonical)
                                                        : cuda::explain(canonical, problem.stream);
 }
