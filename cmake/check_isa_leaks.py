@@ -2,9 +2,9 @@
 
     check_isa_leaks.py NM OBJECT...
 
-An inline function or template that several objects hold is one function after linking, and the linker may keep the copy
-that was compiled with -mavx512f. So a weak symbol in an object from a kernels/ folder must belong to that object alone,
-and nothing of the standard library may be among them.
+An inline function or template that several objects hold is one function after linking, and the linker may keep
+the copy that was compiled with -mavx512f. So a weak symbol in an object from a kernels/ folder must belong to that
+object alone, and nothing of the standard library may be among them.
 """
 
 import re
@@ -18,7 +18,8 @@ STANDARD_LIBRARY = re.compile(r"_Z(TI|TS|TV|TT)?(N[VKRO]*)?(St|Sa|Ss|Sb|Si|So|Sd
 
 
 def defined_symbols(nm: str, path: str) -> list[tuple[str, str]]:
-    output = subprocess.run([nm, "--defined-only", "-P", path], check=True, capture_output=True, text=True).stdout
+    command = [nm, "--defined-only", "-P", path]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [(fields[0], fields[1]) for line in output.splitlines() if len(fields := line.split()) >= 2]
 
 
@@ -39,7 +40,9 @@ def main(nm: str, objects: list[str]) -> int:
         for symbol, path in weak_in_kernels
         if STANDARD_LIBRARY.match(symbol) or len(holders[symbol]) > 1
     ]
-    print(f"{kernels} kernel objects of {len(objects)}, {len(weak_in_kernels)} weak symbols, {len(leaks)} leaks")
+    print(
+        f"{kernels} of {len(objects)} objects are kernels, {len(weak_in_kernels)} weak symbols, {len(leaks)} leaks"
+    )
     print("\n".join(leaks))
     return 1 if leaks or not kernels else 0
 

@@ -1,8 +1,8 @@
 """Prints requirements that pyproject.toml pins, so that they are written once.
 
-    requirements.py build        what the build back end needs
-    requirements.py runtime      what the installed package needs
-    requirements.py test lint    any extra or dependency group by its name
+requirements.py build        what the build back end needs
+requirements.py runtime      what the installed package needs
+requirements.py test lint    any extra or dependency group by its name
 """
 
 import sys
