@@ -2,9 +2,9 @@
 
     check_isa_leaks.py NM OBJECT...
 
-An inline function or template that several objects hold is one function after linking, and the linker may keep
-the copy that was compiled with -mavx512f. So a weak symbol in an object from a kernels/ folder must belong to that
-object alone, and nothing of the standard library may be among them.
+An inline function or template that several objects hold is one function after linking, and the linker may
+keep the copy that was compiled with -mavx512f. So a weak symbol in an object from a kernels/ folder must
+belong to that object alone, and nothing of the standard library may be among them.
 """
 
 import re
@@ -25,7 +25,7 @@ def defined_symbols(nm: str, path: str) -> list[tuple[str, str]]:
 
 def main(nm: str, objects: list[str]) -> int:
     holders: dict[str, set[str]] = defaultdict(set)
-    weak_in_kernels: list[tuple[str, str]] = []
+    weak: list[tuple[str, str]] = []
     kernels = 0
     for path in objects:
         is_kernel = PurePath(path).parent.name == "kernels"
@@ -34,15 +34,13 @@ def main(nm: str, objects: list[str]) -> int:
             if kind.isupper() or kind in WEAK:
                 holders[symbol].add(path)
             if is_kernel and kind in WEAK:
-                weak_in_kernels.append((symbol, path))
+                weak.append((symbol, path))
     leaks = [
         f"{PurePath(path).name}: {symbol}"
-        for symbol, path in weak_in_kernels
+        for symbol, path in weak
         if STANDARD_LIBRARY.match(symbol) or len(holders[symbol]) > 1
     ]
-    print(
-        f"{kernels} of {len(objects)} objects are kernels, {len(weak_in_kernels)} weak symbols, {len(leaks)} leaks"
-    )
+    print(f"{kernels} kernel objects of {len(objects)}, {len(weak)} weak symbols, {len(leaks)} leaks:")
     print("\n".join(leaks))
     return 1 if leaks or not kernels else 0
 

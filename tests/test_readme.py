@@ -1,4 +1,4 @@
-"""README.md: its Python example prints what it shows (ctest does the same in C++), and no page has a dead link."""
+"""README.md: the Python example prints what is shown (ctest runs the C++ one); no page has a dead link."""
 
 import contextlib
 import io
