@@ -1,7 +1,8 @@
 """Block masks of common shapes, as boolean NumPy arrays: one value per block, True where the block is kept.
 
-Every function counts in *blocks*; those that start from sequence lengths in elements take the block size. The results
-fit ``mask_out``, ``mask_lhs`` and ``mask_rhs`` alike; add a batch axis or combine them with ``&`` and ``|`` as needed.
+Every function counts in *blocks*; those that start from sequence lengths in elements take the block size. The
+results fit ``mask_out``, ``mask_lhs`` and ``mask_rhs`` alike; add a batch axis or combine them with ``&`` and
+``|`` as needed.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ BoolArray = npt.NDArray[np.bool_]
 def causal(n_rows: int, n_cols: int | None = None) -> BoolArray:
     """Blocks on and below the diagonal: ``mask[i, j] = j <= i + (n_cols - n_rows)``.
 
-    With ``n_cols > n_rows`` the diagonal ends in the last row and column, as for queries that continue a longer row
-    of keys.
+    With ``n_cols > n_rows`` the diagonal ends in the last row and column, as for queries that continue a
+    longer row of keys.
 
     Args:
         n_rows: blocks along the rows.
@@ -72,8 +73,8 @@ def band(n_rows: int, n_cols: int | None = None, *, below: int = 1, above: int |
 
 
 def diagonal_groups(n_rows: int, n_cols: int | None = None, *, groups: int) -> BoolArray:
-    """A block-diagonal mask: rows and columns are cut into ``groups`` runs, and run g of the rows keeps run g of the
-    columns. Where the counts do not divide, the lengths of the runs differ by at most one.
+    """A block-diagonal mask: rows and columns are cut into ``groups`` runs, and run g of the rows keeps run g
+    of the columns. Where the counts do not divide, the lengths of the runs differ by at most one.
 
     Args:
         n_rows: blocks along the rows.
@@ -103,10 +104,10 @@ def diagonal_groups(n_rows: int, n_cols: int | None = None, *, groups: int) -> B
 def from_sequence_lengths(lengths: Iterable[int], size: int, block_size: int = 64) -> BoolArray:
     """Which blocks of padded sequences hold anything: ``mask[s, i] = i * block_size < lengths[s]``.
 
-    Sequence s fills the first ``lengths[s]`` of ``size`` positions; the rest is padding. Of the last block that is
-    kept, some positions may be padding still. For activations of the shape ``(batch, size, width)`` as the left
-    operand, ``mask[:, :, None]`` is a ``mask_lhs`` or ``mask_out`` that leaves the padded rows out; the scores of
-    attention, Q K^T, take ``mask[:, :, None] & mask[:, None, :]`` as ``mask_out``.
+    Sequence s fills the first ``lengths[s]`` of ``size`` positions; the rest is padding. Of the last block
+    that is kept, some positions may be padding still. For activations of the shape ``(batch, size, width)``
+    as the left operand, ``mask[:, :, None]`` is a ``mask_lhs`` or ``mask_out`` that leaves the padded rows
+    out; the scores of attention, Q K^T, take ``mask[:, :, None] & mask[:, None, :]`` as ``mask_out``.
 
     Args:
         lengths: elements of each sequence, 0 to ``size``.
@@ -136,9 +137,9 @@ def from_sequence_lengths(lengths: Iterable[int], size: int, block_size: int = 6
 def packed_sequences(lengths: Iterable[int], size: int | None = None, block_size: int = 64) -> BoolArray:
     """The block-diagonal attention of sequences packed one after another into one row of ``size`` positions.
 
-    ``mask[i, j]`` is True where some sequence has a position in block i and one in block j. Positions after the last
-    sequence are padding. A block at a border holds positions of several sequences; which pairs of them belong
-    together is for the caller to say, element by element.
+    ``mask[i, j]`` is True where some sequence has a position in block i and one in block j. Positions after
+    the last sequence are padding. A block at a border holds positions of several sequences; which pairs of
+    them belong together is for the caller to say, element by element.
 
     Args:
         lengths: elements of each sequence, in order.
@@ -177,7 +178,8 @@ def packed_sequences(lengths: Iterable[int], size: int | None = None, block_size
 def random(
     shape: int | tuple[int, ...], density: float, seed: int | np.random.Generator | None = 0
 ) -> BoolArray:
-    """Blocks kept at random: exactly ``round(density * size)`` of them, each set of that size being equally likely.
+    """Blocks kept at random: exactly ``round(density * size)`` of them, each set of that size being equally
+    likely.
 
     Args:
         shape: the shape of the mask.

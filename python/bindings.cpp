@@ -1,0 +1,196 @@
+// The extension module maskmm._maskmm. The package's Python files hold the public signatures and their documentation.
+#include <nanobind/nanobind.h>
+#include <nanobind/operators.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <new>
+#include <optional>
+#include <string>
+
+#include "convert.hpp"
+#include "core/execute.hpp"
+#include "core/problem.hpp"
+#include "maskmm/maskmm.hpp"
+
+namespace maskmm::python {
+namespace {
+
+/// The arguments of a call. What they borrow is held until the call ends.
+class Call {
+ public:
+  Call(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs, nb::handle mask_rhs,
+       nb::handle stream, nb::handle out, nb::handle precision)
+      : block_size_(parse_block_size(block_size)),
+        stream_(parse_stream(stream)),
+        precision_(parse_precision(precision)),
+        a_(borrow(a, "a", a_keeper_)),
+        b_(borrow(b, "b", b_keeper_)) {
+    if (!mask_out.is_none()) mask_out_ = borrow_mask(mask_out, "mask_out", mask_out_keeper_);
+    if (!mask_lhs.is_none()) mask_lhs_ = borrow_mask(mask_lhs, "mask_lhs", mask_lhs_keeper_);
+    if (!mask_rhs.is_none()) mask_rhs_ = borrow_mask(mask_rhs, "mask_rhs", mask_rhs_keeper_);
+    if (!out.is_none()) out_ = borrow_out(out, out_keeper_);
+  }
+
+  core::Problem problem() const {
+    return core::make_problem({a_, b_, block_size_, mask_out_, mask_lhs_, mask_rhs_, stream_, out_, precision_});
+  }
+
+ private:
+  Keeper a_keeper_, b_keeper_, mask_out_keeper_, mask_lhs_keeper_, mask_rhs_keeper_, out_keeper_;
+  BlockSize block_size_;
+  StreamOrDevice stream_;
+  Precision precision_;
+  View a_, b_;
+  std::optional<View> mask_out_, mask_lhs_, mask_rhs_;
+  std::optional<MutableView> out_;
+};
+
+nb::object block_masked_mm(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
+                           nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
+  const Call call(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision);
+  const core::Problem problem = call.problem();
+  nb::object result;
+  MutableView view;
+  if (problem.out) {
+    result = nb::borrow(out);
+    view = *problem.out;
+  } else {
+    result = empty_array(problem.result_shape, problem.result_dtype, view);
+  }
+  const nb::gil_scoped_release release;
+  core::execute(problem, view);
+  return result;
+}
+
+nb::tuple explain(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
+                  nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
+  const Call call(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision);
+  const core::Problem problem = call.problem();
+  const Explanation explanation = [&] {
+    const nb::gil_scoped_release release;
+    return core::explain(problem);
+  }();
+  return nb::make_tuple(explanation.device, explanation.kernel, explanation.isa, explanation.reason,
+                        explanation.threads, explanation.live_fraction, explanation.workspace_bytes);
+}
+
+nb::tuple result_type(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
+                      nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
+  const core::Problem problem = Call(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision).problem();
+  nb::list shape;
+  for (const std::int64_t size : problem.result_shape) shape.append(size);
+  return nb::make_tuple(nb::tuple(shape), name_of(problem.result_dtype));
+}
+
+void translate_error(const std::exception_ptr& pointer, void*) {
+  try {
+    std::rethrow_exception(pointer);
+  } catch (const shape_error& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const device_error& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const type_error& error) {
+    PyErr_SetString(PyExc_TypeError, error.what());
+  } catch (const unsupported_error& error) {
+    PyErr_SetString(PyExc_NotImplementedError, error.what());
+  } catch (const cuda_error& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  } catch (const std::bad_alloc&) {
+    PyErr_SetString(PyExc_MemoryError, "not enough memory for the workspace of this call");
+  }
+}
+
+const char* name_of(DeviceType type) { return type == DeviceType::cpu ? "cpu" : "gpu"; }
+
+std::string repr(const Device& device) {
+  return std::string("Device(") + name_of(device.type) + ", " + std::to_string(device.index) + ")";
+}
+
+std::string repr(const Stream& stream) {
+  return "Stream(" + repr(stream.device) + ", " + std::to_string(stream.index) + ")";
+}
+
+void bind_devices(nb::module_& module) {
+  nb::enum_<DeviceType>(module, "DeviceType", "Kinds of devices.")
+      .value("cpu", DeviceType::cpu, "The processor.")
+      .value("gpu", DeviceType::gpu, "A CUDA GPU.");
+
+  nb::class_<Device>(module, "Device", "A place where arrays live and work runs.")
+      .def(
+          "__init__", [](Device* self, DeviceType type, int index) { new (self) Device(type, index); }, nb::arg("type"),
+          nb::arg("index") = 0)
+      .def_ro("type", &Device::type, "Its kind.")
+      .def_ro("index", &Device::index, "Its number: 0 for the CPU; GPUs are numbered as CUDA numbers them.")
+      .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
+      .def("__hash__", [](const Device& self) { return static_cast<int>(self.type) + 2 * self.index; })
+      .def("__repr__", [](const Device& self) { return repr(self); });
+
+  nb::class_<Stream>(module, "Stream", "An order of work on one device, from new_stream or default_stream.")
+      .def_ro("device", &Stream::device, "Where the work runs.")
+      .def_ro("index", &Stream::index, "0 is the default stream of its device.")
+      .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
+      .def("__hash__", [](const Stream& self) { return self.index; })
+      .def("__repr__", [](const Stream& self) { return repr(self); });
+
+  module.def("devices", &devices, "The devices that are there, the CPU first.");
+  module.def("default_device", &default_device,
+             "Where results go that no input places: the CPU, unless set_default_device said otherwise.");
+  module.def(
+      "set_default_device", [](nb::handle device) { set_default_device(parse_device(device)); }, nb::arg("device"),
+      nb::sig("def set_default_device(device: Device | DeviceType) -> None"),
+      "Sets the default device of the process.\n\nRaises:\n    ValueError: the device is not there.");
+  module.def(
+      "default_stream", [](nb::handle device) { return default_stream(parse_device(device)); }, nb::arg("device"),
+      nb::sig("def default_stream(device: Device | DeviceType) -> Stream"),
+      "The default stream of a device.\n\nRaises:\n    ValueError: the device is not there.");
+  module.def(
+      "new_stream", [](nb::handle device) { return new_stream(parse_device(device)); }, nb::arg("device"),
+      nb::sig("def new_stream(device: Device | DeviceType) -> Stream"),
+      "A stream of its own on a device. It lives until the process ends.\n\n"
+      "Raises:\n    ValueError: the device is not there.");
+  module.def(
+      "synchronize",
+      [](nb::handle stream) {
+        const Stream awaited = stream.is_none() ? default_stream(default_device()) : parse_own_stream(stream);
+        const nb::gil_scoped_release release;
+        synchronize(awaited);
+      },
+      nb::arg("stream") = nb::none(), nb::sig("def synchronize(stream: Stream | None = None) -> None"),
+      "Returns when all work on the stream is finished; by default, on the default stream of the default device.");
+}
+
+}  // namespace
+
+NB_MODULE(_maskmm, module) {
+  module.doc() = "The compiled part of maskmm.";
+  nb::register_exception_translator(translate_error);
+  bind_devices(module);
+
+  module.def("num_threads", &num_threads,
+             "Threads that one call on the CPU may use: at first the variable MASKMM_NUM_THREADS, or else the\n"
+             "processors that the process may run on. Results do not depend on it.");
+  module.def(
+      "set_num_threads", [](nb::handle count) { set_num_threads(parse_thread_count(count)); }, nb::arg("count"),
+      nb::sig("def set_num_threads(count: int) -> None"),
+      "Sets the threads that one call on the CPU may use, for the whole process.\n\n"
+      "Raises:\n    ValueError: a count below 1.");
+  module.def("cpu_isa", &cpu_isa,
+             "The instruction set of the CPU kernels: 'avx512', 'avx2', 'neon' or 'portable'. The variable MASKMM_ISA\n"
+             "forces one.");
+  module.def("version", &version, "The version of the library, 'major.minor.patch'.");
+
+  const auto define = [&](const char* name, auto function, const char* result) {
+    const std::string signature = std::string("def ") + name +
+                                  "(a: object, b: object, block_size: object, mask_out: object, mask_lhs: object, "
+                                  "mask_rhs: object, stream: object, out: object, precision: object, /) -> " +
+                                  result;
+    module.def(name, function, nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+               nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::sig(signature.c_str()));
+  };
+  define("block_masked_mm", &block_masked_mm, "typing.Any");
+  define("explain", &explain, "tuple[Device, str, str, str, int, float, int]");
+  define("result_type", &result_type, "tuple[tuple[int, ...], str]");
+}
+
+}  // namespace maskmm::python

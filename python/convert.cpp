@@ -1,0 +1,363 @@
+#include "convert.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <climits>
+#include <cstring>
+#include <optional>
+#include <string>
+
+#include "maskmm/error.hpp"
+
+namespace maskmm::python {
+namespace {
+
+using std::string;
+
+/// What is used of NumPy, looked up once and kept for the life of the process.
+struct NumPy {
+  nb::handle ndarray = member("ndarray");
+  nb::handle generic = member("generic");
+  nb::handle empty = member("empty");
+  nb::handle uint16 = dtype("uint16");
+  nb::handle float16 = dtype("float16");
+  nb::handle float32 = dtype("float32");
+  nb::handle float64 = dtype("float64");
+
+  static nb::handle member(const char* name) { return nb::object(nb::module_::import_("numpy").attr(name)).release(); }
+  static nb::handle dtype(const char* name) { return nb::module_::import_("numpy").attr("dtype")(name).release(); }
+  static const NumPy& get() {
+    static const NumPy* numpy = new NumPy;
+    return *numpy;
+  }
+};
+
+nb::handle bfloat16_dtype() {
+  static nb::handle dtype;
+  if (!dtype.is_valid()) {
+    try {
+      const nb::object type = nb::module_::import_("ml_dtypes").attr("bfloat16");
+      dtype = nb::module_::import_("numpy").attr("dtype")(type).release();
+    } catch (nb::python_error& error) {
+      nb::raise_from(error, PyExc_ImportError,
+                     "a bfloat16 result needs the package ml_dtypes, which does not load: pip install ml_dtypes");
+    }
+  }
+  return dtype;
+}
+
+string class_name(nb::handle object) { return nb::str(object.type().attr("__name__")).c_str(); }
+
+/// How the object itself calls its element type; `otherwise` where it does not say.
+string dtype_name(nb::handle object, const char* otherwise) {
+  const nb::object dtype = nb::getattr(object, "dtype", nb::none());
+  return dtype.is_none() ? otherwise : nb::str(dtype).c_str();
+}
+
+[[noreturn]] void refuse_type(const string& name, const string& dtype) {
+  throw type_error(name + ": unsupported element type '" + dtype + "'");
+}
+
+std::optional<Dtype> integer_dtype(bool is_signed, std::int64_t bytes) {
+  switch (bytes) {
+    case 1:
+      return is_signed ? Dtype::int8 : Dtype::uint8;
+    case 2:
+      return is_signed ? Dtype::int16 : Dtype::uint16;
+    case 4:
+      return is_signed ? Dtype::int32 : Dtype::uint32;
+    case 8:
+      return is_signed ? Dtype::int64 : Dtype::uint64;
+    default:
+      return std::nullopt;
+  }
+}
+
+/// From the buffer protocol's format, in the notation of Python's struct module.
+std::optional<Dtype> dtype_of_format(const char* format, std::int64_t item_bytes) {
+  if (format == nullptr) return Dtype::uint8;
+  constexpr bool little = std::endian::native == std::endian::little;
+  if (std::strchr("@=^<>!", *format) != nullptr) {
+    const bool foreign = little ? *format == '>' || *format == '!' : *format == '<';
+    if (foreign && item_bytes != 1) return std::nullopt;
+    ++format;
+  }
+  const bool is_complex = *format == 'Z';
+  if (is_complex) ++format;
+  if (format[0] == '\0' || format[1] != '\0') return std::nullopt;
+  if (is_complex) {
+    if (*format == 'f') return Dtype::complex64;
+    return *format == 'd' ? std::optional(Dtype::complex128) : std::nullopt;
+  }
+  switch (*format) {
+    case '?':
+      return Dtype::bool_;
+    case 'b':
+    case 'h':
+    case 'i':
+    case 'l':
+    case 'q':
+    case 'n':
+      return integer_dtype(true, item_bytes);
+    case 'B':
+    case 'H':
+    case 'I':
+    case 'L':
+    case 'Q':
+    case 'N':
+      return integer_dtype(false, item_bytes);
+    case 'e':
+      return Dtype::float16;
+    case 'f':
+      return Dtype::float32;
+    case 'd':
+      return Dtype::float64;
+    case 'F':
+      return Dtype::complex64;
+    case 'D':
+      return Dtype::complex128;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<Dtype> dtype_of_dlpack(nb::dlpack::dtype dtype) {
+  if (dtype.lanes != 1) return std::nullopt;
+  switch (static_cast<nb::dlpack::dtype_code>(dtype.code)) {
+    case nb::dlpack::dtype_code::Bool:
+      return dtype.bits == 8 ? std::optional(Dtype::bool_) : std::nullopt;
+    case nb::dlpack::dtype_code::Int:
+      return integer_dtype(true, dtype.bits / 8);
+    case nb::dlpack::dtype_code::UInt:
+      return integer_dtype(false, dtype.bits / 8);
+    case nb::dlpack::dtype_code::Float:
+      if (dtype.bits == 16) return Dtype::float16;
+      if (dtype.bits == 32) return Dtype::float32;
+      return dtype.bits == 64 ? std::optional(Dtype::float64) : std::nullopt;
+    case nb::dlpack::dtype_code::Bfloat:
+      return dtype.bits == 16 ? std::optional(Dtype::bfloat16) : std::nullopt;
+    case nb::dlpack::dtype_code::Complex:
+      if (dtype.bits == 64) return Dtype::complex64;
+      return dtype.bits == 128 ? std::optional(Dtype::complex128) : std::nullopt;
+    default:
+      return std::nullopt;
+  }
+}
+
+View view_of_buffer(const Py_buffer& buffer, Dtype dtype) {
+  View view;
+  view.data = buffer.buf;
+  view.dtype = dtype;
+  const auto count = static_cast<std::size_t>(buffer.ndim);
+  static_assert(sizeof(Py_ssize_t) == sizeof(std::int64_t));
+  view.shape = Dims(std::span(reinterpret_cast<const std::int64_t*>(buffer.shape), count));
+  view.strides_bytes = Dims(std::span(reinterpret_cast<const std::int64_t*>(buffer.strides), count));
+  return view;
+}
+
+bool get_buffer(nb::handle object, Keeper& keeper) {
+  if (PyObject_GetBuffer(object.ptr(), &keeper.buffer, PyBUF_RECORDS_RO) == 0) return true;
+  PyErr_Clear();
+  return false;
+}
+
+void refuse_masked_array(nb::handle object, const char* name) {
+  if (!nb::isinstance(object, nb::module_::import_("numpy.ma").attr("MaskedArray"))) return;
+  throw type_error(string(name) + ": the mask of a NumPy masked array would be ignored; pass " + name + ".data or " +
+                   name + ".filled(0)");
+}
+
+/// The buffer protocol has no bfloat16: the elements are lent as 16-bit integers.
+View borrow_bfloat16(nb::handle object, const char* name, Keeper& keeper) {
+  if (dtype_name(object, "") != "bfloat16") refuse_type(name, dtype_name(object, "?"));
+  const nb::object bits = object.attr("view")(NumPy::get().uint16);
+  if (PyObject_GetBuffer(bits.ptr(), &keeper.buffer, PyBUF_RECORDS_RO) != 0) throw nb::python_error();
+  return view_of_buffer(keeper.buffer, Dtype::bfloat16);
+}
+
+bool is_true(nb::handle object) { return PyObject_IsTrue(object.ptr()) == 1; }
+
+/// Refuses what DLPack would hand over without a word of it.
+void check_tensor(nb::handle object, const char* name) {
+  if (is_true(nb::getattr(object, "requires_grad", nb::bool_(false)))) {
+    throw type_error(string(name) + ": requires grad, and gradients do not pass through NumPy arrays; pass " + name +
+                     ".detach()");
+  }
+  if (nb::hasattr(object, "is_neg") && is_true(object.attr("is_neg")())) {
+    throw type_error(string(name) + ": a view with a negation still to be done; pass " + name + ".resolve_neg()");
+  }
+  const int type = nb::cast<int>(nb::object(object.attr("__dlpack_device__")()[0]));
+  if (type != nb::device::cpu::value && type != nb::device::cuda_host::value) {
+    throw device_error(string(name) + ": expected an array in CPU memory, got one on DLPack device type " +
+                       std::to_string(type));
+  }
+}
+
+nb::object dlpack_capsule(nb::handle object) {
+  try {
+    return object.attr("__dlpack__")(nb::arg("max_version") = nb::make_tuple(1, 1));
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_TypeError)) throw;  // else: from before DLPack 1.0
+  }
+  return object.attr("__dlpack__")();
+}
+
+View borrow_dlpack(nb::handle object, const char* name, Keeper& keeper, bool writable) {
+  nb::object capsule;
+  try {
+    check_tensor(object, name);
+    capsule = dlpack_capsule(object);
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    throw type_error(string(name) + ": no access through DLPack: " + nb::str(error.value()).c_str());
+  }
+  if (writable) {
+    nb::ndarray<> tensor;
+    if (!nb::try_cast(capsule, tensor)) throw shape_error(string(name) + ": read-only");
+    keeper.tensor = nb::ndarray<nb::ro>(tensor);
+  } else if (!nb::try_cast(capsule, keeper.tensor)) {
+    throw type_error(string(name) + ": no access through DLPack: expected a capsule of version 1 or before");
+  }
+  const auto dtype = dtype_of_dlpack(keeper.tensor.dtype());
+  if (!dtype) refuse_type(name, dtype_name(object, "?"));
+  View view;
+  view.data = keeper.tensor.data();
+  view.dtype = *dtype;
+  for (std::size_t axis = 0; axis < keeper.tensor.ndim(); ++axis) {
+    view.shape.push_back(static_cast<std::int64_t>(keeper.tensor.shape(axis)));
+    view.strides_bytes.push_back(keeper.tensor.stride(axis) * static_cast<std::int64_t>(size_of(*dtype)));
+  }
+  return view;
+}
+
+View borrow(nb::handle object, const char* name, Keeper& keeper, bool writable) {
+  const NumPy& numpy = NumPy::get();
+  const bool is_numpy = object.type().is(numpy.ndarray) || nb::isinstance(object, numpy.ndarray);
+  if (is_numpy && !object.type().is(numpy.ndarray)) refuse_masked_array(object, name);
+  if (PyObject_CheckBuffer(object.ptr()) && get_buffer(object, keeper)) {
+    const auto dtype = dtype_of_format(keeper.buffer.format, keeper.buffer.itemsize);
+    if (!dtype) refuse_type(name, dtype_name(object, keeper.buffer.format));
+    return view_of_buffer(keeper.buffer, *dtype);
+  }
+  if (is_numpy) return borrow_bfloat16(object, name, keeper);
+  if (nb::isinstance(object, numpy.generic)) {  // a scalar of ml_dtypes
+    return borrow_bfloat16(nb::module_::import_("numpy").attr("asarray")(object), name, keeper);
+  }
+  if (nb::hasattr(object, "__dlpack__")) return borrow_dlpack(object, name, keeper, writable);
+  throw type_error(string(name) + ": expected an array (NumPy, buffer protocol or DLPack), got " + class_name(object));
+}
+
+bool is_int(nb::handle object) { return PyIndex_Check(object.ptr()) && !PyBool_Check(object.ptr()); }
+
+std::int64_t to_int(const char* name, nb::handle object) {
+  const nb::object index = nb::steal(PyNumber_Index(object.ptr()));
+  if (!index.is_valid()) throw nb::python_error();
+  const long long value = PyLong_AsLongLong(index.ptr());
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    throw shape_error(string(name) + ": the integer does not fit into 64 bits: " + nb::str(index).c_str());
+  }
+  return value;
+}
+
+}  // namespace
+
+View borrow(nb::handle object, const char* name, Keeper& keeper) { return borrow(object, name, keeper, false); }
+
+View borrow_mask(nb::handle object, const char* name, Keeper& keeper) {
+  Dtype dtype;
+  if (PyBool_Check(object.ptr())) {
+    keeper.scalar_bits = is_true(object);
+    dtype = Dtype::uint8;
+    static_assert(std::endian::native == std::endian::little);
+  } else if (PyFloat_CheckExact(object.ptr())) {
+    keeper.scalar_bits = std::bit_cast<std::int64_t>(PyFloat_AsDouble(object.ptr()));
+    dtype = Dtype::float64;
+  } else if (PyLong_CheckExact(object.ptr())) {
+    keeper.scalar_bits = to_int(name, object);
+    dtype = Dtype::int64;
+  } else {
+    return borrow(object, name, keeper, false);
+  }
+  return View(&keeper.scalar_bits, dtype, Dims());
+}
+
+MutableView borrow_out(nb::handle object, Keeper& keeper) {
+  const View view = borrow(object, "out", keeper, true);
+  if (keeper.buffer.obj != nullptr && keeper.buffer.readonly) throw shape_error("out: read-only");
+  MutableView out;
+  static_cast<View&>(out) = view;
+  return out;
+}
+
+BlockSize parse_block_size(nb::handle object) {
+  const char* const name = "block_size";
+  if (is_int(object)) return to_int(name, object);
+  if (PyTuple_Check(object.ptr()) && PyTuple_Size(object.ptr()) == 3) {
+    const nb::tuple sizes = nb::borrow<nb::tuple>(object);
+    if (is_int(sizes[0]) && is_int(sizes[1]) && is_int(sizes[2])) {
+      return {to_int(name, sizes[0]), to_int(name, sizes[1]), to_int(name, sizes[2])};
+    }
+  }
+  throw type_error("block_size: expected an int or a tuple of three ints (m, n, k), got " +
+                   string(PyTuple_Check(object.ptr()) ? nb::repr(object).c_str() : class_name(object)));
+}
+
+StreamOrDevice parse_stream(nb::handle object) {
+  if (object.is_none()) return {};
+  if (Stream stream; nb::try_cast(object, stream, false)) return stream;
+  if (Device device; nb::try_cast(object, device, false)) return device;
+  if (DeviceType type; nb::try_cast(object, type, false)) return type;
+  throw type_error("stream: expected a Stream, a Device, a DeviceType or None, got " + class_name(object));
+}
+
+int parse_thread_count(nb::handle object) {
+  const char* const name = "count";
+  if (!is_int(object)) throw type_error(string(name) + ": expected an int, got " + class_name(object));
+  const std::int64_t count = to_int(name, object);
+  return static_cast<int>(std::clamp<std::int64_t>(count, INT_MIN, INT_MAX));
+}
+
+Stream parse_own_stream(nb::handle object) {
+  if (Stream stream; nb::try_cast(object, stream, false)) return stream;
+  throw type_error("stream: expected a Stream or None, got " + class_name(object));
+}
+
+Device parse_device(nb::handle object) {
+  if (Device device; nb::try_cast(object, device, false)) return device;
+  if (DeviceType type; nb::try_cast(object, type, false)) return type;
+  throw type_error("device: expected a Device or a DeviceType, got " + class_name(object));
+}
+
+Precision parse_precision(nb::handle object) {
+  if (!PyUnicode_Check(object.ptr())) {
+    throw type_error("precision: expected 'ieee' or 'tf32', got " + class_name(object));
+  }
+  if (PyUnicode_CompareWithASCIIString(object.ptr(), "ieee") == 0) return Precision::ieee;
+  if (PyUnicode_CompareWithASCIIString(object.ptr(), "tf32") == 0) return Precision::tf32;
+  throw shape_error(string("precision: expected 'ieee' or 'tf32', got ") + nb::repr(object).c_str());
+}
+
+nb::object empty_array(const Dims& shape, Dtype dtype, MutableView& view) {
+  const NumPy& numpy = NumPy::get();
+  const nb::object shape_tuple = nb::steal(PyTuple_New(shape.size()));
+  if (!shape_tuple.is_valid()) throw nb::python_error();
+  for (int axis = 0; axis < shape.size(); ++axis) {
+    PyTuple_SetItem(shape_tuple.ptr(), axis, PyLong_FromLongLong(shape[axis]));
+  }
+  const nb::handle bfloat16 = dtype == Dtype::bfloat16 ? bfloat16_dtype() : nb::handle();
+  const nb::handle numpy_dtype = dtype == Dtype::float32   ? numpy.float32
+                                 : dtype == Dtype::float64 ? numpy.float64
+                                 : dtype == Dtype::float16 ? numpy.float16
+                                                           : numpy.uint16;
+  PyObject* const arguments[] = {shape_tuple.ptr(), numpy_dtype.ptr()};
+  nb::object array = nb::steal(PyObject_Vectorcall(numpy.empty.ptr(), arguments, 2, nullptr));
+  if (!array.is_valid()) throw nb::python_error();
+  Py_buffer buffer;
+  if (PyObject_GetBuffer(array.ptr(), &buffer, PyBUF_WRITABLE) != 0) throw nb::python_error();
+  view = MutableView(buffer.buf, dtype, shape);
+  PyBuffer_Release(&buffer);
+  return bfloat16.is_valid() ? array.attr("view")(bfloat16) : array;
+}
+
+}  // namespace maskmm::python

@@ -1,0 +1,56 @@
+// Python objects as arguments of the core: arrays become views without a copy. Everything here needs the GIL.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+
+#include "maskmm/block_masked_mm.hpp"
+#include "maskmm/stream.hpp"
+#include "maskmm/view.hpp"
+
+namespace maskmm::python {
+
+namespace nb = nanobind;
+
+/// Keeps the elements that a view was made of alive and in place. For one view.
+class Keeper {
+ public:
+  Keeper() = default;
+  Keeper(const Keeper&) = delete;
+  Keeper& operator=(const Keeper&) = delete;
+  ~Keeper() {
+    if (buffer.obj != nullptr) PyBuffer_Release(&buffer);
+  }
+
+  Py_buffer buffer{};            // from the buffer protocol, or
+  nb::ndarray<nb::ro> tensor;    // from DLPack, or
+  std::int64_t scalar_bits = 0;  // the value of a Python number
+};
+
+/// The elements of a NumPy array, or of anything else with the buffer protocol or DLPack on the CPU. The name of the
+/// argument begins every error. Throws type_error, device_error.
+View borrow(nb::handle object, const char* name, Keeper& keeper);
+/// The same for a mask, which may also be a bool, an int or a float.
+View borrow_mask(nb::handle object, const char* name, Keeper& keeper);
+/// The same for `out`, which must be writable: throws shape_error where it is not.
+MutableView borrow_out(nb::handle object, Keeper& keeper);
+
+/// An int, or a tuple of three.
+BlockSize parse_block_size(nb::handle object);
+/// None, a Stream, a Device or a DeviceType.
+StreamOrDevice parse_stream(nb::handle object);
+/// A Stream and nothing else.
+Stream parse_own_stream(nb::handle object);
+/// A number of threads, of any sign.
+int parse_thread_count(nb::handle object);
+/// A Device, or a DeviceType for its device 0.
+Device parse_device(nb::handle object);
+/// "ieee" or "tf32".
+Precision parse_precision(nb::handle object);
+
+/// An uninitialised row-major NumPy array, and where its elements are. bfloat16 takes its type from ml_dtypes.
+nb::object empty_array(const Dims& shape, Dtype dtype, MutableView& view);
+
+}  // namespace maskmm::python

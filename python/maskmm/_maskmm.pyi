@@ -1,0 +1,141 @@
+"""The compiled part of maskmm."""
+
+import enum
+from typing import Any
+
+class DeviceType(enum.Enum):
+    """Kinds of devices."""
+
+    cpu = 0
+    """The processor."""
+
+    gpu = 1
+    """A CUDA GPU."""
+
+class Device:
+    """A place where arrays live and work runs."""
+
+    def __init__(self, type: DeviceType, index: int = 0) -> None: ...
+    @property
+    def type(self) -> DeviceType:
+        """Its kind."""
+
+    @property
+    def index(self) -> int:
+        """Its number: 0 for the CPU; GPUs are numbered as CUDA numbers them."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __repr__(self) -> str: ...
+
+class Stream:
+    """An order of work on one device, from new_stream or default_stream."""
+
+    @property
+    def device(self) -> Device:
+        """Where the work runs."""
+
+    @property
+    def index(self) -> int:
+        """0 is the default stream of its device."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __repr__(self) -> str: ...
+
+def devices() -> list[Device]:
+    """The devices that are there, the CPU first."""
+
+def default_device() -> Device:
+    """
+    Where results go that no input places: the CPU, unless set_default_device said otherwise.
+    """
+
+def set_default_device(device: Device | DeviceType) -> None:
+    """
+    Sets the default device of the process.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+
+def default_stream(device: Device | DeviceType) -> Stream:
+    """
+    The default stream of a device.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+
+def new_stream(device: Device | DeviceType) -> Stream:
+    """
+    A stream of its own on a device. It lives until the process ends.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+
+def synchronize(stream: Stream | None = None) -> None:
+    """
+    Returns when all work on the stream is finished; by default, on the default stream of the default device.
+    """
+
+def num_threads() -> int:
+    """
+    Threads that one call on the CPU may use: at first the variable MASKMM_NUM_THREADS, or else the
+    processors that the process may run on. Results do not depend on it.
+    """
+
+def set_num_threads(count: int) -> None:
+    """
+    Sets the threads that one call on the CPU may use, for the whole process.
+
+    Raises:
+        ValueError: a count below 1.
+    """
+
+def cpu_isa() -> str:
+    """
+    The instruction set of the CPU kernels: 'avx512', 'avx2', 'neon' or 'portable'. The variable MASKMM_ISA
+    forces one.
+    """
+
+def version() -> str:
+    """The version of the library, 'major.minor.patch'."""
+
+def block_masked_mm(
+    a: object,
+    b: object,
+    block_size: object,
+    mask_out: object,
+    mask_lhs: object,
+    mask_rhs: object,
+    stream: object,
+    out: object,
+    precision: object,
+    /,
+) -> Any: ...
+def explain(
+    a: object,
+    b: object,
+    block_size: object,
+    mask_out: object,
+    mask_lhs: object,
+    mask_rhs: object,
+    stream: object,
+    out: object,
+    precision: object,
+    /,
+) -> tuple[Device, str, str, str, int, float, int]: ...
+def result_type(
+    a: object,
+    b: object,
+    block_size: object,
+    mask_out: object,
+    mask_lhs: object,
+    mask_rhs: object,
+    stream: object,
+    out: object,
+    precision: object,
+    /,
+) -> tuple[tuple[int, ...], str]: ...

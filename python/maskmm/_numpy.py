@@ -1,0 +1,199 @@
+"""The front for NumPy arrays and whatever else lies in CPU memory: ``block_masked_mm`` and ``explain``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from maskmm import _maskmm
+from maskmm._maskmm import Device, DeviceType, Stream
+
+
+class SupportsBuffer(Protocol):
+    """Anything with the buffer protocol: a memoryview, an array.array, a JAX array on the CPU, ..."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class SupportsDLPack(Protocol):
+    """Anything with DLPack: a torch tensor, a JAX array, ..."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+
+Array: TypeAlias = npt.NDArray[Any] | np.generic | SupportsBuffer | SupportsDLPack
+Mask: TypeAlias = Array | bool | int | float
+BlockSize: TypeAlias = int | np.integer[Any] | tuple[int, int, int]
+StreamOrDevice: TypeAlias = Stream | Device | DeviceType
+OutT = TypeVar("OutT", bound=Array)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What a call of ``block_masked_mm`` would do. ``str()`` of it is a short report.
+
+    Attributes:
+        device: where it would run.
+        kernel: the kernel, with its type and the size of its micro-tile.
+        isa: the instruction set.
+        reason: why this kernel, in a sentence.
+        threads: the threads that the call would use.
+        live_fraction: live triples of blocks as a share of all triples; 0 where there are none.
+        workspace_bytes: scratch memory of all threads, with the bit rows of the masks.
+    """
+
+    device: Device
+    kernel: str
+    isa: str
+    reason: str
+    threads: int
+    live_fraction: float
+    workspace_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"kernel     {self.kernel} on {self.device.type.name}:{self.device.index} ({self.isa})\n"
+            f"because    {self.reason}\n"
+            f"threads    {self.threads}\n"
+            f"live       {100 * self.live_fraction:.2f} % of the block triples\n"
+            f"workspace  {self.workspace_bytes:,} bytes"
+        )
+
+
+@overload
+def block_masked_mm(
+    a: Array,
+    b: Array,
+    /,
+    block_size: BlockSize = 64,
+    mask_out: Mask | None = None,
+    mask_lhs: Mask | None = None,
+    mask_rhs: Mask | None = None,
+    *,
+    stream: StreamOrDevice | None = None,
+    out: None = None,
+    precision: Literal["ieee", "tf32"] = "ieee",
+) -> npt.NDArray[Any]: ...
+
+
+@overload
+def block_masked_mm(
+    a: Array,
+    b: Array,
+    /,
+    block_size: BlockSize = 64,
+    mask_out: Mask | None = None,
+    mask_lhs: Mask | None = None,
+    mask_rhs: Mask | None = None,
+    *,
+    stream: StreamOrDevice | None = None,
+    out: OutT,
+    precision: Literal["ieee", "tf32"] = "ieee",
+) -> OutT: ...
+
+
+def block_masked_mm(
+    a: Array,
+    b: Array,
+    /,
+    block_size: BlockSize = 64,
+    mask_out: Mask | None = None,
+    mask_lhs: Mask | None = None,
+    mask_rhs: Mask | None = None,
+    *,
+    stream: StreamOrDevice | None = None,
+    out: Any = None,
+    precision: Literal["ieee", "tf32"] = "ieee",
+) -> Any:
+    """Multiplies matrices of which whole blocks are masked away::
+
+        out[bi,bj] = mask_out[bi,bj] * sum over live bk of
+                     mask_lhs[bi,bk] * mask_rhs[bk,bj] * (a[bi,bk] @ b[bk,bj])
+
+    A triple (bi, bj, bk) of blocks is live where all three masks are nonzero; an absent mask is all ones.
+    What is not live contributes nothing, NaN and Inf included, and costs next to nothing: it is neither read
+    nor multiplied. A block of the result with no live triple is zero. A mask that is not bool scales its
+    blocks by its values.
+
+    Every array argument is a NumPy array (ml_dtypes.bfloat16 included) or anything with the buffer protocol
+    or DLPack in CPU memory, of any layout: strides may be negative, zero or misaligned. Nothing is copied.
+    The GIL is released while it multiplies.
+
+    Args:
+        a: (..., M, K), or (K,). float16, bfloat16, float32 or float64; an integer or bool type only beside a
+            float one.
+        b: (..., K, N), or (K,). The types promote: float16 with bfloat16, and either with float32, give
+            float32; anything with float64 gives float64; an integer or bool type takes the float's.
+        block_size: rows, columns and inner elements of a block, one for all or ``(m, n, k)``; each 16, 32,
+            64, 128 or 256. M, N and K need not be multiples: the last blocks are partial.
+        mask_out: (..., ceil(M/m), ceil(N/n)), of any bool, integer or float type.
+        mask_lhs: (..., ceil(M/m), ceil(K/k)), the same.
+        mask_rhs: (..., ceil(K/k), ceil(N/n)), the same. The batch axes of all arguments broadcast together; a
+            mask may also have size 1 in a block axis, lack axes on the left, or be a number.
+        stream: where to run: a Stream, a Device, a DeviceType, or None for the default stream of the inputs'
+            device.
+        out: the result is written here and this object returned. It has the result's shape and type, is
+            writable and shares no memory with an input.
+        precision: "ieee", or "tf32" to let float32 use TF32 tensor cores where the device has them.
+
+    Returns:
+        A NumPy array of the shape (..., M, N) and the promoted type of a and b, or ``out``. Sums run in
+        float32 (float64 for float64) and are rounded to that type once.
+
+    Raises:
+        ValueError: shapes, a size, a block size or a device that do not fit; ``out`` that overlaps an input
+            or is read-only. The message begins with the argument's name.
+        TypeError: an element type or an object that is not accepted.
+        MemoryError: no memory for the result or the workspace.
+        ImportError: the result is bfloat16, ``out`` was not given and ml_dtypes is not installed.
+
+    >>> import numpy as np, maskmm
+    >>> a = np.ones((128, 256), np.float32)
+    >>> b = np.ones((256, 64), np.float32)
+    >>> mask_lhs = maskmm.patterns.causal(2, 4)  # 2 x 4 blocks of 64 x 64
+    >>> mask_lhs.astype(int)
+    array([[1, 1, 1, 0],
+           [1, 1, 1, 1]])
+    >>> maskmm.block_masked_mm(a, b, mask_lhs=mask_lhs)[[0, 64], 0]
+    array([192., 256.], dtype=float32)
+    """
+    return _maskmm.block_masked_mm(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision)
+
+
+def explain(
+    a: Array,
+    b: Array,
+    /,
+    block_size: BlockSize = 64,
+    mask_out: Mask | None = None,
+    mask_lhs: Mask | None = None,
+    mask_rhs: Mask | None = None,
+    *,
+    stream: StreamOrDevice | None = None,
+    out: Array | None = None,
+    precision: Literal["ieee", "tf32"] = "ieee",
+) -> Explanation:
+    """Tells what ``block_masked_mm`` would do with the same arguments. Checks them and reads the masks;
+    multiplies nothing and writes nothing.
+
+    Args: as of ``block_masked_mm``.
+
+    Returns:
+        The kernel and why it was chosen, the threads, the share of the work that is live, the workspace.
+
+    Raises:
+        ValueError, TypeError, MemoryError: as ``block_masked_mm``.
+
+    >>> import numpy as np, maskmm
+    >>> a = np.ones((256, 256), np.float32)
+    >>> maskmm.explain(a, a, mask_lhs=maskmm.patterns.causal(4)).live_fraction
+    0.625
+    """
+    return Explanation(
+        *_maskmm.explain(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision)
+    )
