@@ -169,7 +169,12 @@ void refuse_masked_array(nb::handle object, const char* name) {
 
 /// The buffer protocol has no bfloat16: the elements are lent as 16-bit integers.
 View borrow_bfloat16(nb::handle object, const char* name, Keeper& keeper) {
-  if (dtype_name(object, "") != "bfloat16") refuse_type(name, dtype_name(object, "?"));
+  static nb::handle bfloat16;  // the type object met last, kept: comparing names is slow
+  const nb::object dtype = object.attr("dtype");
+  if (!dtype.is(bfloat16)) {
+    if (dtype_name(object, "?") != "bfloat16") refuse_type(name, dtype_name(object, "?"));
+    bfloat16 = nb::object(dtype).release();
+  }
   const nb::object bits = object.attr("view")(NumPy::get().uint16);
   if (PyObject_GetBuffer(bits.ptr(), &keeper.buffer, PyBUF_RECORDS_RO) != 0) throw nb::python_error();
   return view_of_buffer(keeper.buffer, Dtype::bfloat16);
@@ -202,7 +207,7 @@ nb::object dlpack_capsule(nb::handle object) {
   return object.attr("__dlpack__")();
 }
 
-View borrow_dlpack(nb::handle object, const char* name, Keeper& keeper, bool writable) {
+View borrow_dlpack(nb::handle object, const char* name, Keeper& keeper) {
   nb::object capsule;
   try {
     check_tensor(object, name);
@@ -211,11 +216,7 @@ View borrow_dlpack(nb::handle object, const char* name, Keeper& keeper, bool wri
     if (!error.matches(PyExc_Exception)) throw;
     throw type_error(string(name) + ": no access through DLPack: " + nb::str(error.value()).c_str());
   }
-  if (writable) {
-    nb::ndarray<> tensor;
-    if (!nb::try_cast(capsule, tensor)) throw shape_error(string(name) + ": read-only");
-    keeper.tensor = nb::ndarray<nb::ro>(tensor);
-  } else if (!nb::try_cast(capsule, keeper.tensor)) {
+  if (!nb::try_cast(capsule, keeper.tensor)) {
     throw type_error(string(name) + ": no access through DLPack: expected a capsule of version 1 or before");
   }
   const auto dtype = dtype_of_dlpack(keeper.tensor.dtype());
@@ -230,7 +231,8 @@ View borrow_dlpack(nb::handle object, const char* name, Keeper& keeper, bool wri
   return view;
 }
 
-View borrow(nb::handle object, const char* name, Keeper& keeper, bool writable) {
+/// A NumPy array, a scalar of NumPy's, or another object with the buffer protocol; nothing where it is neither.
+std::optional<View> borrow_buffer(nb::handle object, const char* name, Keeper& keeper) {
   const NumPy& numpy = NumPy::get();
   const bool is_numpy = object.type().is(numpy.ndarray) || nb::isinstance(object, numpy.ndarray);
   if (is_numpy && !object.type().is(numpy.ndarray)) refuse_masked_array(object, name);
@@ -240,11 +242,8 @@ View borrow(nb::handle object, const char* name, Keeper& keeper, bool writable) 
     return view_of_buffer(keeper.buffer, *dtype);
   }
   if (is_numpy) return borrow_bfloat16(object, name, keeper);
-  if (nb::isinstance(object, numpy.generic)) {  // a scalar of ml_dtypes
-    return borrow_bfloat16(nb::module_::import_("numpy").attr("asarray")(object), name, keeper);
-  }
-  if (nb::hasattr(object, "__dlpack__")) return borrow_dlpack(object, name, keeper, writable);
-  throw type_error(string(name) + ": expected an array (NumPy, buffer protocol or DLPack), got " + class_name(object));
+  if (!nb::isinstance(object, numpy.generic)) return std::nullopt;
+  return borrow_bfloat16(nb::module_::import_("numpy").attr("asarray")(object), name, keeper);  // from ml_dtypes
 }
 
 bool is_int(nb::handle object) { return PyIndex_Check(object.ptr()) && !PyBool_Check(object.ptr()); }
@@ -262,7 +261,11 @@ std::int64_t to_int(const char* name, nb::handle object) {
 
 }  // namespace
 
-View borrow(nb::handle object, const char* name, Keeper& keeper) { return borrow(object, name, keeper, false); }
+View borrow(nb::handle object, const char* name, Keeper& keeper) {
+  if (const auto view = borrow_buffer(object, name, keeper)) return *view;
+  if (nb::hasattr(object, "__dlpack__")) return borrow_dlpack(object, name, keeper);
+  throw type_error(string(name) + ": expected an array (NumPy, buffer protocol or DLPack), got " + class_name(object));
+}
 
 View borrow_mask(nb::handle object, const char* name, Keeper& keeper) {
   Dtype dtype;
@@ -277,16 +280,17 @@ View borrow_mask(nb::handle object, const char* name, Keeper& keeper) {
     keeper.scalar_bits = to_int(name, object);
     dtype = Dtype::int64;
   } else {
-    return borrow(object, name, keeper, false);
+    return borrow(object, name, keeper);
   }
   return View(&keeper.scalar_bits, dtype, Dims());
 }
 
 MutableView borrow_out(nb::handle object, Keeper& keeper) {
-  const View view = borrow(object, "out", keeper, true);
-  if (keeper.buffer.obj != nullptr && keeper.buffer.readonly) throw shape_error("out: read-only");
+  const auto view = borrow_buffer(object, "out", keeper);
+  if (!view) throw type_error("out: expected a NumPy array or another writable buffer, got " + class_name(object));
+  if (keeper.buffer.readonly) throw shape_error("out: read-only");
   MutableView out;
-  static_cast<View&>(out) = view;
+  static_cast<View&>(out) = *view;
   return out;
 }
 

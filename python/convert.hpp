@@ -34,7 +34,8 @@ class Keeper {
 View borrow(nb::handle object, const char* name, Keeper& keeper);
 /// The same for a mask, which may also be a bool, an int or a float.
 View borrow_mask(nb::handle object, const char* name, Keeper& keeper);
-/// The same for `out`, which must be writable: throws shape_error where it is not.
+/// `out`, a NumPy array or another buffer: throws shape_error where it is read-only. DLPack does not do: exporters hand
+/// out arrays that must not change without saying so.
 MutableView borrow_out(nb::handle object, Keeper& keeper);
 
 /// An int, or a tuple of three.

@@ -30,7 +30,7 @@ Array: TypeAlias = npt.NDArray[Any] | np.generic | SupportsBuffer | SupportsDLPa
 Mask: TypeAlias = Array | bool | int | float
 BlockSize: TypeAlias = int | np.integer[Any] | tuple[int, int, int]
 StreamOrDevice: TypeAlias = Stream | Device | DeviceType
-OutT = TypeVar("OutT", bound=Array)
+OutT = TypeVar("OutT", bound=npt.NDArray[Any] | SupportsBuffer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +137,8 @@ def block_masked_mm(
             mask may also have size 1 in a block axis, lack axes on the left, or be a number.
         stream: where to run: a Stream, a Device, a DeviceType, or None for the default stream of the inputs'
             device.
-        out: the result is written here and this object returned. It has the result's shape and type, is
-            writable and shares no memory with an input.
+        out: a NumPy array, or another writable buffer: the result is written here and this object returned.
+            It has the result's shape and type and shares no memory with an input.
         precision: "ieee", or "tf32" to let float32 use TF32 tensor cores where the device has them.
 
     Returns:
@@ -175,7 +175,7 @@ def explain(
     mask_rhs: Mask | None = None,
     *,
     stream: StreamOrDevice | None = None,
-    out: Array | None = None,
+    out: npt.NDArray[Any] | SupportsBuffer | None = None,
     precision: Literal["ieee", "tf32"] = "ieee",
 ) -> Explanation:
     """Tells what ``block_masked_mm`` would do with the same arguments. Checks them and reads the masks;
