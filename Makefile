@@ -89,7 +89,7 @@ asan tsan: $(stamps)/tools $(BUILD)/gtest
 cpp_files = $(shell find include src python tests -name '*.[ch]pp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
 python_dirs = $(wildcard python tests bench examples cmake)
 
-lint: $(stamps)/package $(stamps)/extra-lint $(stamps)/extra-test
+lint: $(stamps)/extra-lint $(stamps)/extra-test
 	$(with_tools) clang-format --dry-run -Werror $(cpp_files)
 	$(with_tools) ruff check $(python_dirs)
 	$(with_tools) ruff format --check $(python_dirs)
