@@ -17,7 +17,8 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # What a wheel is made of. The configuration is a file too, so that changing an option rebuilds.
-sources := $(shell find CMakeLists.txt pyproject.toml cmake include src python -type f -not -path '*/__pycache__/*')
+sources := $(shell find CMakeLists.txt pyproject.toml cmake include src python examples -type f \
+             -not -path "*/__pycache__/*" -not -path "*/.*_cache/*")
 configuration := $(stamps)/cuda-$(CUDA)-werror-$(WERROR)
 
 .PHONY: help demo test test-cpp test-python lint format bench asan tsan build clean
@@ -94,7 +95,8 @@ lint: $(stamps)/extra-lint $(stamps)/extra-test
 	$(with_tools) ruff check $(python_dirs)
 	$(with_tools) ruff format --check $(python_dirs)
 	$(with_tools) mypy -p maskmm
-	$(with_tools) mypy $(wildcard tests bench examples)
+	$(with_tools) mypy $(wildcard bench)
+	$(with_tools) mypy $(wildcard examples)
 
 format: $(stamps)/extra-lint
 	$(with_tools) clang-format -i $(cpp_files)
