@@ -1,0 +1,44 @@
+// choose: shapes, types, alignment and processor -> kernels, panels and workspace. Never looks at mask contents.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/canonical.hpp"
+#include "cpu/kernels/kernel_set.hpp"
+
+namespace maskmm::cpu {
+
+/// How the work is cut. A task is a range of rows times a panel of columns of one batch element. It packs the live
+/// blocks of B that it needs, `k_range` elements of the inner axis at a time, and walks its rows in units of
+/// `unit_rows`; the live k of a tile (unit_rows x tile_columns) are summed `chunk` at a time.
+///
+/// The sum of an element of the result depends on k_range and chunk alone, so only those may not depend on the number
+/// of threads.
+struct Choice {
+  const KernelSet* set = nullptr;
+  std::int64_t lanes = 0;          // elements of a vector
+  std::int64_t sliver = 0;         // columns that packed B holds side by side: the widest micro-tile
+  std::int64_t tile_columns = 0;   // a multiple of sliver
+  std::int64_t panel_columns = 0;  // a multiple of tile_columns
+  std::int64_t unit_rows = 0;
+  std::int64_t task_rows = 0;  // a multiple of every block size, or all
+  std::int64_t k_range = 0;    // a multiple of the block, or all
+  std::int64_t chunk = 0;
+  std::int64_t lda_packed = 0;
+  bool a_in_place = false;  // micro-kernels read A where it is
+  bool out_direct = false;  // micro-kernels write the result where it belongs
+  int threads = 1;
+
+  std::int64_t panels = 0, row_ranges = 0, k_ranges = 0, tasks = 0;
+
+  // Scratch of a thread, in bytes from its start.
+  std::int64_t a_offset = 0, sums_offset = 0, used_offset = 0, scratch_bytes = 0;
+  std::int64_t sums_ld = 0;
+
+  std::string kernel;  // "panel f32 4x64"
+};
+
+Choice choose(const core::Canonical& canonical, const KernelSet& set, int max_threads);
+
+}  // namespace maskmm::cpu

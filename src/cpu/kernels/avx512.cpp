@@ -1,0 +1,58 @@
+// AVX-512: 32 registers of 64 bytes.
+#include <immintrin.h>
+
+#include "cpu/kernels/kernel_set.hpp"
+
+namespace maskmm::cpu {
+namespace {
+
+constexpr int kVectorBytes = 64;
+
+#include "cpu/kernels/micro_kernel.inl"
+
+void widen_float16(const void* from, std::int64_t count, float* to) {
+  const char* bytes = static_cast<const char*>(from);
+  std::int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + 2 * i))));
+  }
+  if (i < count) {
+    const __mmask16 tail = static_cast<__mmask16>((1u << (count - i)) - 1);
+    _mm512_mask_storeu_ps(to + i, tail, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, bytes + 2 * i)));
+  }
+}
+
+void narrow_float16(const float* from, std::int64_t count, void* to) {
+  char* bytes = static_cast<char*>(to);
+  for (std::int64_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = count - i >= 16 ? 0xffff : static_cast<__mmask16>((1u << (count - i)) - 1);
+    const __m256i half = _mm512_cvtps_ph(_mm512_maskz_loadu_ps(lanes, from + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm256_mask_storeu_epi16(bytes + 2 * i, lanes, half);
+  }
+}
+
+template <class T>
+constexpr Kernels<T> make_kernels() {
+  Kernels<T> kernels{};
+  kernels.lanes = Simd<T>::kLanes;
+  kernels.vectors = 4;
+  fill_rows<T, 1, 8>(kernels);
+  fill_rows<T, 2, 8>(kernels);
+  fill_rows<T, 3, 6>(kernels);
+  fill_rows<T, 4, 4>(kernels);
+  kernels.transpose = transpose<T>;
+  return kernels;
+}
+
+}  // namespace
+
+constexpr KernelSet kAvx512Kernels{"avx512",
+                                   "AVX-512 F, BW, DQ and VL",
+                                   make_kernels<float>(),
+                                   make_kernels<double>(),
+                                   widen_float16,
+                                   widen_bfloat16,
+                                   narrow_float16,
+                                   narrow_bfloat16};
+
+}  // namespace maskmm::cpu

@@ -1,0 +1,79 @@
+// KernelSet: what one instruction set offers to the CPU back end. Only plain types: the files that include this are
+// compiled for processors that the rest of the library must not require, so nothing inline may leave them.
+#pragma once
+
+#include <cstdint>
+
+namespace maskmm::cpu {
+
+/// A stretch of the inner dimension: `k` columns of A beside `k` rows of packed B.
+template <class T>
+struct Run {
+  const T* a;
+  const T* b;
+  std::int64_t k;
+};
+
+/// One call of a micro-kernel: dst = scale_out * (src + scale * (sum over the runs of A B)) for a micro-tile.
+template <class T>
+struct MicroCall {
+  const Run<T>* runs;
+  const Run<T>* runs_end;
+  const Run<T>* next;  // what the following calls will read: prefetched, never loaded. next == next_end: nothing
+  const Run<T>* next_end;
+  std::int64_t a_offset;  // of the first row of the micro-tile from Run::a, in elements
+  std::int64_t lda;       // from one row of A to the next
+  std::int64_t next_a_offset;
+  std::int64_t next_lda;
+  std::int64_t b_offset;  // of the first column from Run::b
+  std::int64_t ldb;       // from one row of B to the next
+  std::int64_t next_b_offset;
+  std::int64_t next_b_row;  // of each kStep rows of B in `next`, the rows [next_b_row, next_b_end) are prefetched
+  std::int64_t next_b_end;
+  bool next_a;   // prefetch A too
+  const T* src;  // partial sums of earlier runs, or null
+  std::int64_t lds;
+  T* dst;
+  std::int64_t ldd;
+  T scale;  // of this sum; its second factor is 1 unless the product of two would leave T's range
+  T scale_second;
+  T scale_out;
+};
+
+/// Elements of a cache line: the step in which a micro-kernel walks k and prefetches.
+template <class T>
+inline constexpr int kStep = 64 / sizeof(T);
+
+inline constexpr int kMaxVectors = 4;
+inline constexpr int kMaxRows = 16;
+
+template <class T>
+struct Kernels {
+  using MicroKernel = void (*)(const MicroCall<T>&);
+  int lanes;                                         // elements of a vector
+  int vectors;                                       // of the widest micro-tile: packed panels are lanes * vectors wide
+  MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
+  int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
+  /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.
+  void (*transpose)(const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt);
+};
+
+struct KernelSet {
+  const char* name;
+  const char* needs;  // processor features, for messages
+  Kernels<float> f32;
+  Kernels<double> f64;
+  /// Neighbouring elements, at any address.
+  void (*widen_float16)(const void* from, std::int64_t count, float* to);
+  void (*widen_bfloat16)(const void* from, std::int64_t count, float* to);
+  /// Round to nearest even.
+  void (*narrow_float16)(const float* from, std::int64_t count, void* to);
+  void (*narrow_bfloat16)(const float* from, std::int64_t count, void* to);
+};
+
+extern const KernelSet kAvx512Kernels;
+extern const KernelSet kAvx2Kernels;
+extern const KernelSet kNeonKernels;
+extern const KernelSet kPortableKernels;
+
+}  // namespace maskmm::cpu

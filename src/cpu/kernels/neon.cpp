@@ -1,0 +1,43 @@
+// NEON (AArch64): 32 registers of 16 bytes.
+#include <arm_neon.h>
+
+#include "cpu/kernels/kernel_set.hpp"
+
+namespace maskmm::cpu {
+namespace {
+
+constexpr int kVectorBytes = 16;
+
+#include "cpu/kernels/micro_kernel.inl"
+
+void widen_float16(const void* from, std::int64_t count, float* to) {
+  typedef __fp16 Half __attribute__((aligned(1), may_alias));
+  const Half* half = static_cast<const Half*>(from);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = half[i];
+}
+
+void narrow_float16(const float* from, std::int64_t count, void* to) {
+  typedef __fp16 Half __attribute__((aligned(1), may_alias));
+  Half* half = static_cast<Half*>(to);
+  for (std::int64_t i = 0; i < count; ++i) half[i] = static_cast<__fp16>(from[i]);
+}
+
+template <class T>
+constexpr Kernels<T> make_kernels() {
+  Kernels<T> kernels{};
+  kernels.lanes = Simd<T>::kLanes;
+  kernels.vectors = 4;
+  fill_rows<T, 1, 8>(kernels);
+  fill_rows<T, 2, 8>(kernels);
+  fill_rows<T, 3, 6>(kernels);
+  fill_rows<T, 4, 6>(kernels);
+  kernels.transpose = transpose<T>;
+  return kernels;
+}
+
+}  // namespace
+
+constexpr KernelSet kNeonKernels{"neon",        "NEON",         make_kernels<float>(), make_kernels<double>(),
+                                 widen_float16, widen_bfloat16, narrow_float16,        narrow_bfloat16};
+
+}  // namespace maskmm::cpu

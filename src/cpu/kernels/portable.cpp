@@ -1,0 +1,61 @@
+// The fall-back: vectors of 16 bytes, which every compiler maps to what its target has.
+#include "cpu/kernels/kernel_set.hpp"
+
+namespace maskmm::cpu {
+namespace {
+
+constexpr int kVectorBytes = 16;
+
+#include "cpu/kernels/micro_kernel.inl"
+
+void widen_float16(const void* from, std::int64_t count, float* to) {
+  const Bits16::type* bits = static_cast<const Bits16::type*>(from);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::uint32_t sign = (bits[i] & 0x8000u) << 16, magnitude = bits[i] & 0x7fffu;
+    float value;
+    if (magnitude >= 0x7c00) {
+      value = __builtin_bit_cast(float, (magnitude << 13) | 0x7f800000u);
+    } else {  // moves the exponent's bias by 112, which also normalises subnormals
+      value = __builtin_bit_cast(float, magnitude << 13) * 0x1p112f;
+    }
+    to[i] = __builtin_bit_cast(float, __builtin_bit_cast(std::uint32_t, value) | sign);
+  }
+}
+
+void narrow_float16(const float* from, std::int64_t count, void* to) {
+  Bits16::type* bits = static_cast<Bits16::type*>(to);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::uint32_t value = __builtin_bit_cast(std::uint32_t, from[i]);
+    const std::uint32_t sign = (value >> 16) & 0x8000u, magnitude = value & 0x7fffffffu;
+    std::uint32_t half;
+    if (magnitude > 0x7f800000u) {
+      half = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+    } else if (magnitude >= 0x477ff000u) {  // rounds to 65536 or more
+      half = 0x7c00u;
+    } else if (magnitude >= 0x38800000u) {
+      half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1)) >> 13;
+    } else {  // subnormal: adding 0.5 rounds to its last place, 2^-24
+      const float shifted = __builtin_bit_cast(float, magnitude) + 0.5f;
+      half = __builtin_bit_cast(std::uint32_t, shifted) - 0x3f000000u;
+    }
+    bits[i] = static_cast<std::uint16_t>(sign | half);
+  }
+}
+
+template <class T>
+constexpr Kernels<T> make_kernels() {
+  Kernels<T> kernels{};
+  kernels.lanes = Simd<T>::kLanes;
+  kernels.vectors = 2;
+  fill_rows<T, 1, 8>(kernels);
+  fill_rows<T, 2, 4>(kernels);
+  kernels.transpose = transpose<T>;
+  return kernels;
+}
+
+}  // namespace
+
+constexpr KernelSet kPortableKernels{"portable",    "nothing special", make_kernels<float>(), make_kernels<double>(),
+                                     widen_float16, widen_bfloat16,    narrow_float16,        narrow_bfloat16};
+
+}  // namespace maskmm::cpu

@@ -1,0 +1,210 @@
+#include "cpu/pack.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+#include "core/mask_value.hpp"
+
+namespace maskmm::cpu {
+namespace {
+
+using core::load_unaligned;
+
+const Kernels<float>& kernels_of(const KernelSet& set, float) { return set.f32; }
+const Kernels<double>& kernels_of(const KernelSet& set, double) { return set.f64; }
+
+/// One row of neighbouring elements -> T, where a kernel set has fast code for the type. False: it has none.
+template <class T>
+bool widen_row(const KernelSet& set, Dtype dtype, const std::byte* from, std::int64_t count, T* to) {
+  if (dtype == dtype_of<T>) {
+    std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(T));
+    return true;
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    if (dtype == Dtype::float16) {
+      set.widen_float16(from, count, to);
+      return true;
+    }
+    if (dtype == Dtype::bfloat16) {
+      set.widen_bfloat16(from, count, to);
+      return true;
+    }
+  }
+  return false;
+}
+
+/// Calls f with a value of the C++ type that stores `dtype`.
+template <class F>
+void with_storage(Dtype dtype, F f) {
+  switch (dtype) {
+    case Dtype::bool_:
+      return f(bool{});
+    case Dtype::uint8:
+      return f(std::uint8_t{});
+    case Dtype::int8:
+      return f(std::int8_t{});
+    case Dtype::uint16:
+      return f(std::uint16_t{});
+    case Dtype::int16:
+      return f(std::int16_t{});
+    case Dtype::uint32:
+      return f(std::uint32_t{});
+    case Dtype::int32:
+      return f(std::int32_t{});
+    case Dtype::uint64:
+      return f(std::uint64_t{});
+    case Dtype::int64:
+      return f(std::int64_t{});
+    case Dtype::float16:
+      return f(float16_t{});
+    case Dtype::bfloat16:
+      return f(bfloat16_t{});
+    case Dtype::float32:
+      return f(float{});
+    default:
+      return f(double{});
+  }
+}
+
+template <class T, class Stored>
+T value_at(const std::byte* from, Dtype promoted) {
+  if constexpr (std::is_same_v<Stored, float16_t> || std::is_same_v<Stored, bfloat16_t>) {
+    return static_cast<T>(static_cast<float>(load_unaligned<Stored>(from)));
+  } else if constexpr (std::is_floating_point_v<Stored>) {
+    return static_cast<T>(load_unaligned<Stored>(from));
+  } else {
+    T value;
+    if constexpr (std::is_same_v<Stored, bool>) {
+      value = load_unaligned<std::uint8_t>(from) != 0 ? T(1) : T(0);
+    } else {
+      value = static_cast<T>(load_unaligned<Stored>(from));
+    }
+    if (promoted == Dtype::float16) return static_cast<T>(static_cast<float>(float16_t(static_cast<float>(value))));
+    if (promoted == Dtype::bfloat16) return static_cast<T>(static_cast<float>(bfloat16_t(static_cast<float>(value))));
+    return value;
+  }
+}
+
+/// Any type, any strides.
+template <class T>
+void pack_strided(const Source& from, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt) {
+  with_storage(from.dtype, [&](auto stored) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const std::byte* element = from.data + i * from.row_stride_bytes;
+      for (std::int64_t j = 0; j < columns; ++j, element += from.col_stride_bytes) {
+        to[i * ldt + j] = value_at<T, decltype(stored)>(element, from.promoted);
+      }
+    }
+  });
+}
+
+/// Columns are contiguous: widens squares column by column, then transposes. False: no fast code for the type.
+template <class T>
+bool pack_transposed(const KernelSet& set, const Source& from, std::int64_t rows, std::int64_t columns, T* to,
+                     std::int64_t ldt) {
+  const auto transpose = kernels_of(set, T{}).transpose;
+  const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(from.data) % alignof(T);
+  if (from.dtype == dtype_of<T> && misaligned == 0 &&
+      from.col_stride_bytes % static_cast<std::int64_t>(sizeof(T)) == 0) {
+    transpose(reinterpret_cast<const T*>(from.data), from.col_stride_bytes / static_cast<std::int64_t>(sizeof(T)),
+              columns, rows, to, ldt);
+    return true;
+  }
+  constexpr std::int64_t kSquare = 32;
+  alignas(64) T square[kSquare * kSquare];
+  for (std::int64_t j0 = 0; j0 < columns; j0 += kSquare) {
+    const std::int64_t js = std::min(kSquare, columns - j0);
+    for (std::int64_t i0 = 0; i0 < rows; i0 += kSquare) {
+      const std::int64_t is = std::min(kSquare, rows - i0);
+      for (std::int64_t j = 0; j < js; ++j) {
+        if (!widen_row<T>(set, from.dtype, from.at(i0, j0 + j).data, is, square + j * kSquare)) return false;
+      }
+      transpose(square, kSquare, js, is, to + i0 * ldt + j0, ldt);
+    }
+  }
+  return true;
+}
+
+template <class Stored, class T>
+Stored round_to(T value) {
+  if constexpr (std::is_same_v<Stored, float16_t> || std::is_same_v<Stored, bfloat16_t>) {
+    return Stored(static_cast<float>(value));
+  } else {
+    return static_cast<Stored>(value);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void pack(const KernelSet& set, const Source& from, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt,
+          std::int64_t padded_columns) {
+  const std::int64_t size = static_cast<std::int64_t>(size_of(from.dtype));
+  bool done = false;
+  if (from.col_stride_bytes == size || columns == 1) {
+    done = true;
+    for (std::int64_t i = 0; i < rows && done; ++i) {
+      done = widen_row<T>(set, from.dtype, from.data + i * from.row_stride_bytes, columns, to + i * ldt);
+    }
+  } else if (from.row_stride_bytes == size) {
+    done = pack_transposed<T>(set, from, rows, columns, to, ldt);
+  }
+  if (!done) pack_strided<T>(from, rows, columns, to, ldt);
+  if (padded_columns > columns) {
+    for (std::int64_t i = 0; i < rows; ++i) std::fill(to + i * ldt + columns, to + i * ldt + padded_columns, T(0));
+  }
+}
+
+template <class T>
+void unpack(const KernelSet& set, const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns,
+            const Target& to) {
+  const bool contiguous = to.col_stride_bytes == static_cast<std::int64_t>(size_of(to.dtype));
+  for (std::int64_t i = 0; i < rows; ++i, from += ldf) {
+    std::byte* row = to.data + i * to.row_stride_bytes;
+    if (contiguous && to.dtype == dtype_of<T>) {
+      std::memcpy(row, from, static_cast<std::size_t>(columns) * sizeof(T));
+      continue;
+    }
+    if constexpr (std::is_same_v<T, float>) {
+      if (contiguous && to.dtype == Dtype::float16) {
+        set.narrow_float16(from, columns, row);
+        continue;
+      }
+      if (contiguous && to.dtype == Dtype::bfloat16) {
+        set.narrow_bfloat16(from, columns, row);
+        continue;
+      }
+    }
+    with_storage(to.dtype, [&](auto stored) {
+      using Stored = decltype(stored);
+      if constexpr (!std::is_integral_v<Stored>) {
+        for (std::int64_t j = 0; j < columns; ++j) {
+          const Stored value = round_to<Stored>(from[j]);
+          std::memcpy(row + j * to.col_stride_bytes, &value, sizeof value);
+        }
+      }
+    });
+  }
+}
+
+void clear(const Target& to, std::int64_t rows, std::int64_t columns) {
+  const std::size_t size = size_of(to.dtype);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    std::byte* row = to.data + i * to.row_stride_bytes;
+    if (to.col_stride_bytes == static_cast<std::int64_t>(size)) {
+      std::memset(row, 0, static_cast<std::size_t>(columns) * size);
+    } else {
+      for (std::int64_t j = 0; j < columns; ++j) std::memset(row + j * to.col_stride_bytes, 0, size);
+    }
+  }
+}
+
+template void pack<float>(const KernelSet&, const Source&, std::int64_t, std::int64_t, float*, std::int64_t,
+                          std::int64_t);
+template void pack<double>(const KernelSet&, const Source&, std::int64_t, std::int64_t, double*, std::int64_t,
+                           std::int64_t);
+template void unpack<float>(const KernelSet&, const float*, std::int64_t, std::int64_t, std::int64_t, const Target&);
+template void unpack<double>(const KernelSet&, const double*, std::int64_t, std::int64_t, std::int64_t, const Target&);
+
+}  // namespace maskmm::cpu

@@ -1,0 +1,47 @@
+// Elements of any type and stride <-> rows of the type that the sums run in.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/kernels/kernel_set.hpp"
+#include "maskmm/dtype.hpp"
+
+namespace maskmm::cpu {
+
+/// A rectangle of an operand.
+struct Source {
+  const std::byte* data;  // element (0, 0)
+  Dtype dtype;
+  Dtype promoted;  // integers are rounded to this type first
+  std::int64_t row_stride_bytes;
+  std::int64_t col_stride_bytes;
+
+  Source at(std::int64_t row, std::int64_t column) const {
+    return {data + row * row_stride_bytes + column * col_stride_bytes, dtype, promoted, row_stride_bytes,
+            col_stride_bytes};
+  }
+};
+
+/// to[i * ldt + j] = element (i, j) as T for i < rows, j < columns; zero for columns <= j < padded_columns.
+template <class T>
+void pack(const KernelSet& set, const Source& from, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt,
+          std::int64_t padded_columns);
+
+/// Where results go: an operand that is written.
+struct Target {
+  std::byte* data;
+  Dtype dtype;
+  std::int64_t row_stride_bytes;
+  std::int64_t col_stride_bytes;
+};
+
+/// element (i, j) = from[i * ldf + j], rounded once to the type of the target.
+template <class T>
+void unpack(const KernelSet& set, const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns,
+            const Target& to);
+
+/// element (i, j) = +0.
+void clear(const Target& to, std::int64_t rows, std::int64_t columns);
+
+}  // namespace maskmm::cpu

@@ -1,0 +1,456 @@
+#include "cpu/panel_task.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "core/mask_value.hpp"
+
+namespace maskmm::cpu {
+namespace {
+
+using core::Canonical;
+using core::ceil_div;
+using core::round_up;
+
+template <class T>
+const Kernels<T>& kernels_of(const KernelSet& set) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return set.f32;
+  } else {
+    return set.f64;
+  }
+}
+
+/// Calls f(begin, end) for each stretch of neighbouring ones among the bits [begin, end) of words(0), words(1), ...
+template <class Words, class F>
+void for_each_stretch(std::int64_t begin, std::int64_t end, Words words, F f) {
+  std::int64_t start = -1;
+  for (std::int64_t word = begin / 64; word * 64 < end; ++word) {
+    std::uint64_t bits = words(word) & bits_between(word, begin, end);
+    const std::int64_t base = word * 64;
+    if (start >= 0 && bits == ~std::uint64_t{0}) continue;
+    if (start >= 0) {
+      const int ones = std::countr_one(bits);
+      f(start, base + ones);
+      start = -1;
+      bits &= ~std::uint64_t{0} << ones;
+    }
+    while (bits != 0) {
+      const int zeros = std::countr_zero(bits);
+      const int ones = std::countr_one(bits >> zeros);
+      if (zeros + ones == 64) {
+        start = base + zeros;
+        break;
+      }
+      f(base + zeros, base + zeros + ones);
+      bits &= ~std::uint64_t{0} << (zeros + ones);
+    }
+  }
+  if (start >= 0) f(start, end);
+}
+
+}  // namespace
+
+template <class T>
+bool PanelTask<T>::Scale::operator==(const Scale& other) const {
+  return first == other.first && second == other.second;  // a NaN differs from itself: never merged, still right
+}
+
+template <class T>
+PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const Live& live, std::byte* scratch)
+    : c_(canonical),
+      choice_(choice),
+      live_(live),
+      kernels_(kernels_of<T>(*choice.set)),
+      panel_(reinterpret_cast<T*>(scratch)),
+      a_packed_(reinterpret_cast<T*>(scratch + choice.a_offset)),
+      sums_(reinterpret_cast<T*>(scratch + choice.sums_offset)),
+      used_(reinterpret_cast<std::uint64_t*>(scratch + choice.used_offset)),
+      row_block_(live.lhs.present() || live.out.present() ? canonical.m.block : choice.unit_rows),
+      column_block_(live.rhs.present() || live.out.present() ? canonical.n.block : choice.tile_columns) {}
+
+template <class T>
+void PanelTask<T>::run(std::int64_t task) {
+  locate(task);
+  if (choice_.k_ranges > 1) std::fill(sums_, sums_ + (i_end_ - i_begin_) * choice_.sums_ld, T(0));
+  for (std::int64_t index = 0; index < choice_.k_ranges; ++index) {
+    open_k_range(index);
+    find_used();
+    pack_b();
+    for (std::int64_t i = i_begin_, rows; i < i_end_; i += rows) {
+      rows = rows_from(i);
+      multiply_rows(i, rows);
+    }
+    flush();
+  }
+  if (choice_.k_ranges == 1) return;
+  for (std::int64_t i = i_begin_, rows; i < i_end_; i += rows) {
+    rows = rows_from(i);
+    finish(i, rows);
+  }
+}
+
+template <class T>
+void PanelTask<T>::locate(std::int64_t task) {
+  const std::int64_t range = task % choice_.row_ranges;
+  const std::int64_t panel = task / choice_.row_ranges % choice_.panels;
+  batch_ = task / choice_.row_ranges / choice_.panels;
+  const auto data = [&](const core::Operand& operand) {
+    return operand.present() ? core::batch_data(operand, c_.batch, batch_) : nullptr;
+  };
+  a_ = data(c_.a);
+  b_ = data(c_.b);
+  out_ = data(c_.out);
+  mask_out_ = data(c_.mask_out);
+  mask_lhs_ = data(c_.mask_lhs);
+  mask_rhs_ = data(c_.mask_rhs);
+  i_begin_ = range * choice_.task_rows;
+  i_end_ = std::min(i_begin_ + choice_.task_rows, c_.m.extent);
+  j_begin_ = panel * choice_.panel_columns;
+  j_end_ = std::min(j_begin_ + choice_.panel_columns, c_.n.extent);
+  bj_begin_ = j_begin_ / column_block_;
+  bj_end_ = ceil_div(j_end_, column_block_);
+}
+
+template <class T>
+void PanelTask<T>::open_k_range(std::int64_t index) {
+  k_begin_ = index * choice_.k_range;
+  k_end_ = std::min(k_begin_ + choice_.k_range, c_.k.extent);
+  bk_begin_ = k_begin_ / c_.k.block;
+  bk_end_ = ceil_div(k_end_, c_.k.block);
+  word_begin_ = bk_begin_ / 64;
+  word_end_ = ceil_div(bk_end_, 64);
+  used_words_ = word_end_ - word_begin_;
+}
+
+/// Rows from i on that one list of live k serves.
+template <class T>
+std::int64_t PanelTask<T>::rows_from(std::int64_t i) const {
+  const std::int64_t block_end = (i / row_block_ + 1) * row_block_;
+  return std::min({i + choice_.unit_rows, block_end, i_end_}) - i;
+}
+
+template <class T>
+Target PanelTask<T>::out_at(std::int64_t i, std::int64_t j) const {
+  return {out_ + i * c_.out.row_stride_bytes + j * c_.out.col_stride_bytes, c_.out.dtype, c_.out.row_stride_bytes,
+          c_.out.col_stride_bytes};
+}
+
+/// Which blocks of B some row of this task multiplies.
+template <class T>
+void PanelTask<T>::find_used() {
+  const std::int64_t bi_begin = i_begin_ / row_block_, bi_end = ceil_div(i_end_, row_block_);
+  for (std::int64_t word = word_begin_; word < word_end_; ++word) {
+    const std::uint64_t all = bits_between(word, bk_begin_, bk_end_);
+    std::uint64_t lhs = all;
+    if (live_.lhs.present()) {
+      lhs = 0;
+      for (std::int64_t bi = bi_begin; bi < bi_end; ++bi) lhs |= live_.lhs.row(batch_, bi)[word];
+    }
+    for (std::int64_t bj = bj_begin_; bj < bj_end_; ++bj) {
+      std::uint64_t bits = lhs;
+      if (live_.out.present()) {
+        bits = 0;
+        for (std::int64_t bi = bi_begin; bi < bi_end; ++bi) {
+          if (!test_bit(live_.out.row(batch_, bi), bj)) continue;
+          bits |= live_.lhs.present() ? live_.lhs.row(batch_, bi)[word] : all;
+        }
+      }
+      if (live_.rhs.present()) bits &= live_.rhs.row(batch_, bj)[word];
+      used(bj)[word - word_begin_] = bits & all;
+    }
+  }
+}
+
+template <class T>
+void PanelTask<T>::pack_b() {
+  const Source source{b_, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
+  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.k_range * sliver;
+  for (std::int64_t bj = bj_begin_; bj < bj_end_; ++bj) {
+    const std::int64_t block_begin = std::max(bj * column_block_, j_begin_);
+    const std::int64_t block_end = std::min((bj + 1) * column_block_, j_end_);
+    const std::uint64_t* bits = used(bj);
+    const auto words = [&](std::int64_t word) { return bits[word - word_begin_]; };
+    for_each_stretch(bk_begin_, bk_end_, words, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
+      for (std::int64_t j = block_begin, columns; j < block_end; j += columns) {
+        const std::int64_t column = j - j_begin_, inside = column % sliver;
+        columns = std::min(sliver - inside, block_end - j);
+        T* to = panel_ + column / sliver * sliver_stride + (k - k_begin_) * sliver + inside;
+        pack<T>(*choice_.set, source.at(k, j), k_count, columns, to, sliver, round_up(columns, choice_.lanes));
+      }
+    });
+  }
+}
+
+template <class T>
+std::uint64_t PanelTask<T>::live_word(std::int64_t bi, std::int64_t bj, std::int64_t word) const {
+  std::uint64_t bits = bits_between(word, bk_begin_, bk_end_);
+  if (live_.lhs.present()) bits &= live_.lhs.row(batch_, bi)[word];
+  if (live_.rhs.present()) bits &= live_.rhs.row(batch_, bj)[word];
+  return bits;
+}
+
+template <class T>
+void PanelTask<T>::pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows) {
+  const auto words = [&](std::int64_t word) {
+    std::uint64_t columns = 0;
+    for (std::int64_t bj = bj_begin_; bj < bj_end_; ++bj) {
+      if (live_.out.present() && !test_bit(live_.out.row(batch_, bi), bj)) continue;
+      columns |= live_word(bi, bj, word);
+    }
+    return columns;
+  };
+  const Source source{a_, c_.a.dtype, c_.out.dtype, c_.a.row_stride_bytes, c_.a.col_stride_bytes};
+  for_each_stretch(bk_begin_, bk_end_, words, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
+    pack<T>(*choice_.set, source.at(i, k), rows, k_count, a_packed_ + (k - k_begin_), choice_.lda_packed, k_count);
+  });
+}
+
+template <class T>
+void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
+  const std::int64_t bi = i / row_block_;
+  if (choice_.a_in_place) {
+    lda_ = c_.a.row_stride_bytes / static_cast<std::int64_t>(sizeof(T));
+    a_rows_ = reinterpret_cast<const T*>(a_) + i * lda_ + k_begin_;
+  } else {
+    flush();  // what is pending still reads the packed rows
+    pack_a(bi, i, rows);
+    lda_ = choice_.lda_packed;
+    a_rows_ = a_packed_;
+  }
+  for (std::int64_t j = j_begin_; j < j_end_;) {
+    const Tile tile = next_tile(bi, j);
+    multiply_tile(bi, i, rows, tile);
+    j += tile.columns;
+  }
+}
+
+/// Whether block columns bj and bj + 1 have the same live k, and the same scales, in block row bi.
+template <class T>
+bool PanelTask<T>::same_tile(std::int64_t bi, std::int64_t bj) const {
+  if (live_.out.present()) {
+    const std::uint64_t* row = live_.out.row(batch_, bi);
+    if (test_bit(row, bj) != test_bit(row, bj + 1)) return false;
+    if (!test_bit(row, bj)) return true;
+    if (live_.out.scaled && !(out_scale(bi, bj) == out_scale(bi, bj + 1))) return false;
+  }
+  if (!live_.rhs.present()) return true;
+  if (live_.rhs.scaled) return false;
+  for (std::int64_t word = word_begin_; word < word_end_; ++word) {
+    if (live_word(bi, bj, word) != live_word(bi, bj + 1, word)) return false;
+  }
+  return true;
+}
+
+template <class T>
+typename PanelTask<T>::Tile PanelTask<T>::next_tile(std::int64_t bi, std::int64_t j) const {
+  const std::int64_t limit = std::min(round_up(j + 1, choice_.tile_columns), j_end_);
+  std::int64_t bj = j / column_block_;
+  Tile tile{j, 0, bj, !live_.out.present() || test_bit(live_.out.row(batch_, bi), bj)};
+  std::int64_t end = std::min((bj + 1) * column_block_, limit);
+  while (end < limit && same_tile(bi, bj)) end = std::min((++bj + 1) * column_block_, limit);
+  tile.columns = end - j;
+  return tile;
+}
+
+template <class T>
+T PanelTask<T>::out_scale(std::int64_t bi, std::int64_t bj) const {
+  if (!live_.out.scaled) return T(1);
+  return core::element_as<T>(mask_out_ + bi * c_.mask_out.row_stride_bytes + bj * c_.mask_out.col_stride_bytes,
+                             c_.mask_out.dtype);
+}
+
+template <class T>
+typename PanelTask<T>::Scale PanelTask<T>::block_scale(std::int64_t bi, std::int64_t bj, std::int64_t bk) const {
+  T lhs = 1, rhs = 1;
+  if (live_.lhs.scaled) {
+    lhs = core::element_as<T>(mask_lhs_ + bi * c_.mask_lhs.row_stride_bytes + bk * c_.mask_lhs.col_stride_bytes,
+                              c_.mask_lhs.dtype);
+  }
+  if (live_.rhs.scaled) {
+    rhs = core::element_as<T>(mask_rhs_ + bk * c_.mask_rhs.row_stride_bytes + bj * c_.mask_rhs.col_stride_bytes,
+                              c_.mask_rhs.dtype);
+  }
+  const double product = static_cast<double>(lhs) * static_cast<double>(rhs);  // exact for two floats
+  const double magnitude = std::fabs(product);
+  const bool in_range = magnitude >= static_cast<double>(std::numeric_limits<T>::min()) &&
+                        magnitude <= static_cast<double>(std::numeric_limits<T>::max());
+  if (in_range || lhs == T(1) || rhs == T(1) || std::isnan(product)) return {static_cast<T>(product), T(1)};
+  // The larger factor first: the sum then overflows only where the scaled sum does.
+  if (std::fabs(lhs) < std::fabs(rhs)) std::swap(lhs, rhs);
+  return {lhs, rhs};
+}
+
+template <class T>
+void PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile) {
+  std::int64_t live_blocks = 0;
+  if (tile.kept) {
+    for (std::int64_t word = word_begin_; word < word_end_; ++word) {
+      live_blocks += std::popcount(live_word(bi, tile.bj, word));
+    }
+  }
+  if (live_blocks == 0) {
+    if (choice_.k_ranges == 1) clear(out_at(i, tile.j), rows, tile.columns);
+    return;
+  }
+  const std::int64_t chunk_blocks = std::max<std::int64_t>(1, choice_.chunk / c_.k.block);
+  const std::int64_t chunks = ceil_div(live_blocks, chunk_blocks);
+  const bool scaled = live_.lhs.scaled || live_.rhs.scaled;
+  const auto open = [&](bool first, Scale scale) {
+    Unit& unit = units_[current_];
+    unit.run_count = 0;
+    unit.i = i;
+    unit.rows = rows;
+    unit.j = tile.j;
+    unit.columns = tile.columns;
+    unit.first = first && choice_.k_ranges == 1;
+    unit.last = false;
+    unit.scale = scale.first;
+    unit.scale_second = scale.second;
+    unit.scale_out = T(1);
+  };
+  std::int64_t done = 0, chunk = 0, chunk_end = live_blocks / chunks;
+  bool is_open = false;
+  Scale scale{T(1), T(1)};
+  for (std::int64_t word = word_begin_; word < word_end_; ++word) {
+    for (std::uint64_t bits = live_word(bi, tile.bj, word); bits != 0; bits &= bits - 1) {
+      const std::int64_t bk = word * 64 + std::countr_zero(bits);
+      Scale block{T(1), T(1)};
+      if (scaled) block = block_scale(bi, tile.bj, bk);
+      if (is_open && (done == chunk_end || !(block == scale))) {
+        push();
+        is_open = false;
+      }
+      if (done == chunk_end) chunk_end = live_blocks * (++chunk + 1) / chunks;
+      if (!is_open) {
+        scale = block;
+        open(done == 0, scale);
+        is_open = true;
+      }
+      add_block(&units_[current_], bk);
+      ++done;
+    }
+  }
+  if (choice_.k_ranges == 1) {
+    units_[current_].last = true;
+    units_[current_].scale_out = out_scale(bi, tile.bj);
+  }
+  push();
+}
+
+template <class T>
+void PanelTask<T>::add_block(Unit* unit, std::int64_t bk) {
+  const std::int64_t k = c_.k.begin(bk) - k_begin_, size = c_.k.size(bk);
+  if (unit->run_count != 0) {
+    Run<T>& run = unit->runs[unit->run_count - 1];
+    if (run.a + run.k == a_rows_ + k) {
+      run.k += size;
+      return;
+    }
+  }
+  unit->runs[unit->run_count++] = {a_rows_ + k, panel_ + k * choice_.sliver, size};
+}
+
+template <class T>
+void PanelTask<T>::push() {
+  if (pending_) execute(units_[1 - current_], &units_[current_]);
+  pending_ = true;
+  current_ = 1 - current_;
+}
+
+template <class T>
+void PanelTask<T>::flush() {
+  if (pending_) execute(units_[1 - current_], nullptr);
+  pending_ = false;
+}
+
+template <class T>
+void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
+  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.k_range * sliver, lanes = choice_.lanes;
+  T* sums = sums_;
+  if (choice_.k_ranges > 1) sums += (unit.i - i_begin_) * choice_.sums_ld + (unit.j - j_begin_);
+  const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
+  const Target out = out_at(unit.i, unit.j);
+  MicroCall<T> call;
+  call.runs = unit.runs;
+  call.runs_end = unit.runs + unit.run_count;
+  call.next = next != nullptr ? next->runs : nullptr;
+  call.next_end = next != nullptr ? next->runs + next->run_count : nullptr;
+  call.lda = call.next_lda = lda_;
+  call.ldb = sliver;
+  call.lds = choice_.sums_ld;
+  call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
+  call.scale = unit.scale;
+  call.scale_second = unit.scale_second;
+  call.scale_out = unit.scale_out;
+  T* dst = direct ? reinterpret_cast<T*>(out.data) : sums;
+  const std::int64_t first_column = unit.j - j_begin_;
+  for (std::int64_t column = 0, columns; column < unit.columns; column += columns) {
+    const std::int64_t inside = (first_column + column) % sliver;
+    columns = std::min(sliver - inside, unit.columns - column);
+    const std::int64_t vectors = ceil_div(columns, lanes), tallest = kernels_.rows[vectors];
+    const std::int64_t groups = ceil_div(unit.rows, tallest);
+    call.b_offset = (first_column + column) / sliver * sliver_stride + inside;
+    const std::int64_t next_column = next != nullptr ? next->j - j_begin_ + column : 0;
+    call.next_b_offset = next_column / sliver * sliver_stride + next_column % sliver;
+    call.next_a = column == 0;
+    std::int64_t group = 0;
+    for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {
+      rows = std::min(tallest, unit.rows - row);
+      call.a_offset = call.next_a_offset = row * lda_;
+      call.next_b_row = group * kStep<T> / groups;
+      call.next_b_end = (group + 1) * kStep<T> / groups;
+      call.src = unit.first ? nullptr : sums + row * choice_.sums_ld + column;
+      call.dst = dst + row * call.ldd + column;
+      kernels_.micro[vectors][rows](call);
+    }
+  }
+  if (unit.last && !direct) unpack<T>(*choice_.set, sums, choice_.sums_ld, unit.rows, unit.columns, out);
+}
+
+template <class T>
+bool PanelTask<T>::any_live(std::int64_t bi, const Tile& tile) const {
+  if (!tile.kept) return false;
+  if (!live_.lhs.present() && !live_.rhs.present()) return c_.k.extent > 0;
+  for (std::int64_t word = 0; word * 64 < c_.k.count(); ++word) {
+    std::uint64_t bits = bits_between(word, 0, c_.k.count());
+    if (live_.lhs.present()) bits &= live_.lhs.row(batch_, bi)[word];
+    if (live_.rhs.present()) bits &= live_.rhs.row(batch_, tile.bj)[word];
+    if (bits != 0) return true;
+  }
+  return false;
+}
+
+/// The sums of all ranges of k -> the result.
+template <class T>
+void PanelTask<T>::finish(std::int64_t i, std::int64_t rows) {
+  const std::int64_t bi = i / row_block_;
+  for (std::int64_t j = j_begin_; j < j_end_;) {
+    // One block at a time: that neighbours agree was only looked at within the last range of k.
+    const std::int64_t bj = j / column_block_;
+    const std::int64_t end = std::min((bj + 1) * column_block_, j_end_);
+    const Tile tile{j, end - j, bj, !live_.out.present() || test_bit(live_.out.row(batch_, bi), bj)};
+    if (any_live(bi, tile)) {
+      T* sums = sums_ + (i - i_begin_) * choice_.sums_ld + (j - j_begin_);
+      const T scale = out_scale(bi, bj);
+      if (scale != T(1)) {
+        for (std::int64_t row = 0; row < rows; ++row) {
+          for (std::int64_t column = 0; column < tile.columns; ++column) sums[row * choice_.sums_ld + column] *= scale;
+        }
+      }
+      unpack<T>(*choice_.set, sums, choice_.sums_ld, rows, tile.columns, out_at(i, j));
+    } else {
+      clear(out_at(i, j), rows, tile.columns);
+    }
+    j = end;
+  }
+}
+
+template class PanelTask<float>;
+template class PanelTask<double>;
+
+}  // namespace maskmm::cpu

@@ -1,0 +1,36 @@
+// Threads. The library behind them is known to parallel.cpp alone.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+namespace maskmm::cpu {
+
+/// A reference to something callable that lives longer than the call.
+template <class Signature>
+class function_ref;
+
+template <class Result, class... Args>
+class function_ref<Result(Args...)> {
+ public:
+  template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, function_ref>)
+  function_ref(F&& f)
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))), call_([](void* object, Args... args) {
+          return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);
+        }) {}
+  Result operator()(Args... args) const { return call_(object_, std::forward<Args>(args)...); }
+
+ private:
+  void* object_;
+  Result (*call_)(void*, Args...);
+};
+
+/// Calls task(0), ..., task(count - 1), each once, on at most `threads` threads, the caller's among them. Tasks are
+/// handed out in ascending order to whoever is free. With one thread or one task everything runs on the caller's.
+/// Rethrows the first exception of a task; tasks that have not started by then are left out.
+void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task);
+
+}  // namespace maskmm::cpu

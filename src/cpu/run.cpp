@@ -1,0 +1,87 @@
+// The CPU back end: masks -> bit rows, then tasks.
+#include "cpu/run.hpp"
+
+#include "core/backend.hpp"
+#include "cpu/choose.hpp"
+#include "cpu/dispatch.hpp"
+#include "cpu/float_environment.hpp"
+#include "cpu/live.hpp"
+#include "cpu/panel_task.hpp"
+#include "cpu/parallel.hpp"
+#include "cpu/scratch.hpp"
+#include "maskmm/stream.hpp"
+
+namespace maskmm::cpu {
+namespace {
+
+Scratch& bit_rows() {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+
+Scratch& task_scratch() {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+
+/// Memory that would be odd to keep between calls goes back.
+struct ReleaseLarge {
+  Scratch& scratch;
+  std::size_t bytes;
+  ~ReleaseLarge() {
+    if (bytes > (std::size_t{8} << 20)) scratch.release();
+  }
+};
+
+std::size_t live_bytes(const core::Canonical& canonical) {
+  return static_cast<std::size_t>(live_words(canonical) + 1) * sizeof(std::uint64_t);
+}
+
+template <class T>
+void run_tasks(const core::Canonical& canonical, const Choice& choice, const Live& live) {
+  parallel_for(choice.tasks, choice.threads, [&](std::int64_t task) {
+    const FloatEnvironment environment;
+    std::byte* scratch = task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));
+    PanelTask<T>(canonical, choice, live, scratch).run(task);
+  });
+}
+
+}  // namespace
+
+void run(const core::Canonical& canonical) { run_with(canonical, kernel_set(), num_threads()); }
+
+void run_with(const core::Canonical& canonical, const KernelSet& set, int threads) {
+  const FloatEnvironment environment;
+  const Choice choice = choose(canonical, set, threads);
+  const std::size_t bytes = live_bytes(canonical);
+  const ReleaseLarge release{bit_rows(), bytes};
+  const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(bit_rows().get(bytes)));
+  if (canonical.accumulate == Dtype::float64) {
+    run_tasks<double>(canonical, choice, live);
+  } else {
+    run_tasks<float>(canonical, choice, live);
+  }
+}
+
+Explanation explain(const core::Canonical& canonical) {
+  const FloatEnvironment environment;
+  const Choice choice = choose(canonical, kernel_set(), num_threads());
+  const std::size_t bytes = live_bytes(canonical);
+  const ReleaseLarge release{bit_rows(), bytes};
+  const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(bit_rows().get(bytes)));
+  const double triples = static_cast<double>(canonical.m.count()) * static_cast<double>(canonical.n.count()) *
+                         static_cast<double>(canonical.k.count()) * static_cast<double>(canonical.batch_size);
+  Explanation explanation;
+  explanation.device = canonical.device;
+  explanation.kernel = choice.kernel;
+  explanation.isa = choice.set->name;
+  explanation.reason =
+      std::string(choice.a_in_place ? "the left operand is read in place" : "both operands are packed") +
+      ", live blocks of the right one are packed for panels of " + std::to_string(choice.panel_columns) + " columns";
+  explanation.threads = choice.threads;
+  explanation.live_fraction = triples > 0 ? count_live(canonical, live) / triples : 0;
+  explanation.workspace_bytes = choice.scratch_bytes * choice.threads + static_cast<std::int64_t>(bytes);
+  return explanation;
+}
+
+}  // namespace maskmm::cpu
