@@ -316,7 +316,7 @@ StreamOrDevice parse_stream(nb::handle object) {
 }
 
 int parse_thread_count(nb::handle object) {
-  const char* const name = "count";
+  const char* const name = "num_threads";
   if (!is_int(object)) throw type_error(string(name) + ": expected an int, got " + class_name(object));
   const std::int64_t count = to_int(name, object);
   return static_cast<int>(std::clamp<std::int64_t>(count, INT_MIN, INT_MAX));

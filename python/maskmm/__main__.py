@@ -1,0 +1,5 @@
+"""``python -m maskmm`` is the command ``maskmm``."""
+
+from maskmm.cli import main
+
+main()
