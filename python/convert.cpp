@@ -145,14 +145,14 @@ std::optional<Dtype> dtype_of_dlpack(nb::dlpack::dtype dtype) {
 }
 
 View view_of_buffer(const Py_buffer& buffer, Dtype dtype) {
-  View view;
-  view.data = buffer.buf;
-  view.dtype = dtype;
-  const auto count = static_cast<std::size_t>(buffer.ndim);
   static_assert(sizeof(Py_ssize_t) == sizeof(std::int64_t));
-  view.shape = Dims(std::span(reinterpret_cast<const std::int64_t*>(buffer.shape), count));
-  view.strides_bytes = Dims(std::span(reinterpret_cast<const std::int64_t*>(buffer.strides), count));
-  return view;
+  const auto dims = [&](const Py_ssize_t* values) {
+    return Dims(std::span(reinterpret_cast<const std::int64_t*>(values), static_cast<std::size_t>(buffer.ndim)));
+  };
+  // Exporters may leave out what was asked for: ctypes has no strides, a plain block of bytes not even a shape.
+  if (buffer.shape == nullptr && buffer.ndim != 0) return View(buffer.buf, dtype, {buffer.len / buffer.itemsize});
+  if (buffer.strides == nullptr) return View(buffer.buf, dtype, dims(buffer.shape));
+  return View(buffer.buf, dtype, dims(buffer.shape), dims(buffer.strides), Device());
 }
 
 bool get_buffer(nb::handle object, Keeper& keeper) {
