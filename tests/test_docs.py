@@ -1,0 +1,58 @@
+"""What README.md and docs/ show is what happens; docstrings too. No page has a dead link."""
+
+import contextlib
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import maskmm
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+MODULES = [f"maskmm.{m.name}" for m in pkgutil.iter_modules(maskmm.__path__) if m.name != "__main__"]
+
+
+def test_readme_prints_what_it_shows() -> None:
+    """The C++ example of the README is run by ctest."""
+    match = re.search(r"```python\n(.*?)```\s+```text\n(.*?)```", README.read_text(), re.DOTALL)
+    assert match is not None
+    program, expected = match.groups()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(program, str(README), "exec"), {})
+    assert printed.getvalue() == expected
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if ">>> " in p.read_text()], ids=lambda p: p.name)
+def test_page(page: Path) -> None:
+    threads = maskmm.num_threads()
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
+    assert run(test) == doctest.TestResults(0, len(test.examples))
+    maskmm.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["maskmm", *MODULES])
+def test_docstrings(name: str) -> None:
+    module = importlib.import_module(name)
+    for test in doctest.DocTestFinder().find(module):
+        assert run(test).failed == 0
+
+
+def run(test: doctest.DocTest) -> doctest.TestResults:
+    output = io.StringIO()
+    results = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=output.write)
+    assert results.failed == 0, output.getvalue()
+    return results
+
+
+def test_links_lead_somewhere() -> None:
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())]
+    broken = [(str(p), link) for p, link in links if "://" not in link and not (p.parent / link).exists()]
+    assert broken == []
