@@ -20,6 +20,7 @@ from maskmm import _maskmm
 
 Array = npt.NDArray[Any]
 
+MAGIC = b"\x93NUMPY"
 SLAB_WORK = 2**34  # multiply-adds of a slab: tenths of a second
 SLAB_ROWS = 1024  # at least so many rows of a: every slab reads all of b that is live
 
@@ -174,11 +175,15 @@ def _mask_part(
 
 def _open(path: Path, bfloat16: bool) -> Array:
     try:
-        array = np.asarray(np.lib.format.open_memmap(path, mode="r"))
+        with path.open("rb") as file:
+            is_npy = file.read(len(MAGIC)) == MAGIC
+        array = np.asarray(np.lib.format.open_memmap(path, mode="r")) if is_npy else None
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise FileError(f"{path}: not a .npy file that can be mapped: {error}") from error
+    except Exception as error:  # a damaged header is parsed as Python, and raises whatever that gives
+        raise FileError(f"{path}: cannot be mapped: {error}") from error
+    if array is None:
+        raise FileError(f"{path}: not a .npy file")
     if array.dtype.kind != "V" or array.dtype.names is not None or array.dtype.itemsize != 2:
         return array
     if not bfloat16:
