@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Callable
 from typing import Any
 
@@ -125,9 +124,3 @@ def test_errors(call: Callable[[], object], error: type[Exception], message: str
     with pytest.raises(error) as raised:
         call()
     assert str(raised.value) == message
-
-
-def test_examples_in_docstrings() -> None:
-    failed, attempted = doctest.testmod(patterns)
-    assert failed == 0
-    assert attempted >= 6
