@@ -123,6 +123,10 @@ void bind_devices(nb::module_& module) {
       .def_ro("type", &Device::type, "Its kind.")
       .def_ro("index", &Device::index, "Its number: 0 for the CPU; GPUs are numbered as CUDA numbers them.")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
+      .def(
+          "__reduce__",
+          [](const Device& self) { return nb::make_tuple(nb::type<Device>(), nb::make_tuple(self.type, self.index)); },
+          nb::sig("def __reduce__(self) -> tuple[typing.Any, ...]"))
       .def("__hash__", [](const Device& self) { return static_cast<int>(self.type) + 2 * self.index; })
       .def("__repr__", [](const Device& self) { return repr(self); });
 
@@ -164,6 +168,7 @@ void bind_devices(nb::module_& module) {
 
 NB_MODULE(_maskmm, module) {
   module.doc() = "The compiled part of maskmm.";
+  load_numpy();
   nb::register_exception_translator(translate_error);
   bind_devices(module);
 

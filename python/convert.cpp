@@ -14,7 +14,7 @@ namespace {
 
 using std::string;
 
-/// What is used of NumPy, looked up once and kept for the life of the process.
+/// What is used of NumPy, kept for the life of the process.
 struct NumPy {
   nb::handle ndarray = member("ndarray");
   nb::handle generic = member("generic");
@@ -26,11 +26,9 @@ struct NumPy {
 
   static nb::handle member(const char* name) { return nb::object(nb::module_::import_("numpy").attr(name)).release(); }
   static nb::handle dtype(const char* name) { return nb::module_::import_("numpy").attr("dtype")(name).release(); }
-  static const NumPy& get() {
-    static const NumPy* numpy = new NumPy;
-    return *numpy;
-  }
 };
+
+const NumPy* numpy = nullptr;
 
 nb::handle bfloat16_dtype() {
   static nb::handle dtype;
@@ -175,12 +173,16 @@ View borrow_bfloat16(nb::handle object, const char* name, Keeper& keeper) {
     if (dtype_name(object, "?") != "bfloat16") refuse_type(name, dtype_name(object, "?"));
     bfloat16 = nb::object(dtype).release();
   }
-  const nb::object bits = object.attr("view")(NumPy::get().uint16);
+  const nb::object bits = object.attr("view")(numpy->uint16);
   if (PyObject_GetBuffer(bits.ptr(), &keeper.buffer, PyBUF_RECORDS_RO) != 0) throw nb::python_error();
   return view_of_buffer(keeper.buffer, Dtype::bfloat16);
 }
 
-bool is_true(nb::handle object) { return PyObject_IsTrue(object.ptr()) == 1; }
+bool is_true(nb::handle object) {
+  const int truth = PyObject_IsTrue(object.ptr());
+  if (truth < 0) throw nb::python_error();
+  return truth != 0;
+}
 
 /// Refuses what DLPack would hand over without a word of it.
 void check_tensor(nb::handle object, const char* name) {
@@ -191,10 +193,10 @@ void check_tensor(nb::handle object, const char* name) {
   if (nb::hasattr(object, "is_neg") && is_true(object.attr("is_neg")())) {
     throw type_error(string(name) + ": a view with a negation still to be done; pass " + name + ".resolve_neg()");
   }
-  const int type = nb::cast<int>(nb::object(object.attr("__dlpack_device__")()[0]));
-  if (type != nb::device::cpu::value && type != nb::device::cuda_host::value) {
+  const nb::object device = object.attr("__dlpack_device__")()[0];
+  if (!device.equal(nb::int_(nb::device::cpu::value)) && !device.equal(nb::int_(nb::device::cuda_host::value))) {
     throw device_error(string(name) + ": expected an array in CPU memory, got one on DLPack device type " +
-                       std::to_string(type));
+                       nb::str(device).c_str());
   }
 }
 
@@ -233,16 +235,15 @@ View borrow_dlpack(nb::handle object, const char* name, Keeper& keeper) {
 
 /// A NumPy array, a scalar of NumPy's, or another object with the buffer protocol; nothing where it is neither.
 std::optional<View> borrow_buffer(nb::handle object, const char* name, Keeper& keeper) {
-  const NumPy& numpy = NumPy::get();
-  const bool is_numpy = object.type().is(numpy.ndarray) || nb::isinstance(object, numpy.ndarray);
-  if (is_numpy && !object.type().is(numpy.ndarray)) refuse_masked_array(object, name);
+  const bool is_numpy = object.type().is(numpy->ndarray) || nb::isinstance(object, numpy->ndarray);
+  if (is_numpy && !object.type().is(numpy->ndarray)) refuse_masked_array(object, name);
   if (PyObject_CheckBuffer(object.ptr()) && get_buffer(object, keeper)) {
     const auto dtype = dtype_of_format(keeper.buffer.format, keeper.buffer.itemsize);
     if (!dtype) refuse_type(name, dtype_name(object, keeper.buffer.format));
     return view_of_buffer(keeper.buffer, *dtype);
   }
   if (is_numpy) return borrow_bfloat16(object, name, keeper);
-  if (!nb::isinstance(object, numpy.generic)) return std::nullopt;
+  if (!nb::isinstance(object, numpy->generic)) return std::nullopt;
   return borrow_bfloat16(nb::module_::import_("numpy").attr("asarray")(object), name, keeper);  // from ml_dtypes
 }
 
@@ -260,6 +261,10 @@ std::int64_t to_int(const char* name, nb::handle object) {
 }
 
 }  // namespace
+
+void load_numpy() {
+  if (numpy == nullptr) numpy = new NumPy;
+}
 
 View borrow(nb::handle object, const char* name, Keeper& keeper) {
   if (const auto view = borrow_buffer(object, name, keeper)) return *view;
@@ -343,19 +348,18 @@ Precision parse_precision(nb::handle object) {
 }
 
 nb::object empty_array(const Dims& shape, Dtype dtype, MutableView& view) {
-  const NumPy& numpy = NumPy::get();
   const nb::object shape_tuple = nb::steal(PyTuple_New(shape.size()));
   if (!shape_tuple.is_valid()) throw nb::python_error();
   for (int axis = 0; axis < shape.size(); ++axis) {
     PyTuple_SetItem(shape_tuple.ptr(), axis, PyLong_FromLongLong(shape[axis]));
   }
   const nb::handle bfloat16 = dtype == Dtype::bfloat16 ? bfloat16_dtype() : nb::handle();
-  const nb::handle numpy_dtype = dtype == Dtype::float32   ? numpy.float32
-                                 : dtype == Dtype::float64 ? numpy.float64
-                                 : dtype == Dtype::float16 ? numpy.float16
-                                                           : numpy.uint16;
+  const nb::handle numpy_dtype = dtype == Dtype::float32   ? numpy->float32
+                                 : dtype == Dtype::float64 ? numpy->float64
+                                 : dtype == Dtype::float16 ? numpy->float16
+                                                           : numpy->uint16;
   PyObject* const arguments[] = {shape_tuple.ptr(), numpy_dtype.ptr()};
-  nb::object array = nb::steal(PyObject_Vectorcall(numpy.empty.ptr(), arguments, 2, nullptr));
+  nb::object array = nb::steal(PyObject_Vectorcall(numpy->empty.ptr(), arguments, 2, nullptr));
   if (!array.is_valid()) throw nb::python_error();
   Py_buffer buffer;
   if (PyObject_GetBuffer(array.ptr(), &buffer, PyBUF_WRITABLE) != 0) throw nb::python_error();

@@ -29,6 +29,9 @@ class Keeper {
   std::int64_t scalar_bits = 0;  // the value of a Python number
 };
 
+/// For the module's initialisation, before anything else here: no thread must wait for another that imports.
+void load_numpy();
+
 /// The elements of a NumPy array, or of anything else with the buffer protocol or DLPack on the CPU. The name of the
 /// argument begins every error. Throws type_error, device_error.
 View borrow(nb::handle object, const char* name, Keeper& keeper);

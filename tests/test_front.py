@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import ctypes
+import dataclasses
 import inspect
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -354,6 +356,9 @@ def test_explanation() -> None:
     assert lines[3] == "live       50.00 % of the block triples"
     with pytest.raises(AttributeError):
         explanation.threads = 7  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(explanation)) == explanation
+    assert dataclasses.asdict(explanation)["device"] == maskmm.Device(maskmm.cpu)
+    assert str(maskmm.explain(A[:0], B)).startswith("kernel     none on cpu:0\n")
 
 
 def test_devices() -> None:

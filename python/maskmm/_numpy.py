@@ -56,8 +56,9 @@ class Explanation:
     workspace_bytes: int
 
     def __str__(self) -> str:
+        isa = f" ({self.isa})" if self.isa else ""
         return (
-            f"kernel     {self.kernel} on {self.device.type.name}:{self.device.index} ({self.isa})\n"
+            f"kernel     {self.kernel} on {self.device.type.name}:{self.device.index}{isa}\n"
             f"because    {self.reason}\n"
             f"threads    {self.threads}\n"
             f"live       {100 * self.live_fraction:.2f} % of the block triples\n"
