@@ -261,3 +261,19 @@ def test_as_a_program() -> None:
         assert done.returncode == status
         assert "Traceback" not in done.stdout + done.stderr
         assert bool(done.stderr) == (status != 0)
+
+
+def test_an_unknown_instruction_set() -> None:
+    save(A=normal(64, 64))
+    environment = {**os.environ, "MASKMM_ISA": "fast"}
+    for arguments in (["info"], ["run", "A.npy", "A.npy", "-o", "C.npy"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "maskmm", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: MASKMM_ISA: expected one of ")
+        assert done.stderr.endswith(", got fast\n")

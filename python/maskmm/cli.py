@@ -113,13 +113,17 @@ def run(
 @app.command()
 def info() -> None:
     """Prints the version, the processor, the instruction set, the threads and the devices."""
+    try:
+        isa = maskmm.cpu_isa()
+    except NotImplementedError as error:
+        _fail(str(error))
     table = Table(box=None, show_header=False, pad_edge=False)
     devices = ", ".join(f"{device.type.name}:{device.index}" for device in maskmm.devices())
     for name, value in (
         ("maskmm", maskmm.__version__),
         ("Python", f"{platform.python_version()}, NumPy {np.__version__}"),
         ("CPU", _cpu_name()),
-        ("ISA", maskmm.cpu_isa()),
+        ("ISA", isa),
         ("threads", str(maskmm.num_threads())),
         ("devices", devices),
     ):
