@@ -1,12 +1,18 @@
 #include "cpu/parallel.hpp"
 
+#include <pthread.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <exception>
+#include <mutex>
 #include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "maskmm/error.hpp"
 #include "maskmm/stream.hpp"
@@ -40,6 +46,50 @@ void set_num_threads(int count) {
 }  // namespace maskmm
 
 namespace maskmm::cpu {
+namespace {
+
+// oneTBB's workers do not exist in a child of fork(), and its locks may be held there for ever. A child of a process
+// that had used oneTBB starts threads of its own for each call instead.
+std::atomic<bool> tbb_was_used{false};
+std::atomic<bool> tbb_is_lost{false};
+
+void after_fork_in_child() {
+  if (tbb_was_used.load(std::memory_order_relaxed)) tbb_is_lost.store(true, std::memory_order_relaxed);
+}
+
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+
+void run_in_arena(int threads, function_ref<void(std::int64_t)> worker) {
+  tbb_was_used.store(true, std::memory_order_relaxed);
+  tbb::task_arena arena(threads);
+  arena.execute([&] { tbb::parallel_for(0, threads, [&](int index) { worker(index); }, tbb::simple_partitioner()); });
+}
+
+void run_in_own_threads(int threads, function_ref<void(std::int64_t)> worker) {
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const auto guarded = [&](int index) {
+    try {
+      worker(index);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    others.reserve(static_cast<std::size_t>(threads - 1));
+    try {
+      for (int index = 1; index < threads; ++index) others.emplace_back(guarded, index);
+    } catch (const std::system_error&) {
+      // Those that could be started, and this one, share the work.
+    }
+    guarded(0);
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace
 
 void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
   threads = static_cast<int>(std::min<std::int64_t>(threads, count));
@@ -48,20 +98,19 @@ void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_
     return;
   }
   std::atomic<std::int64_t> next{0};
-  tbb::task_arena arena(threads);
-  arena.execute([&] {
-    tbb::parallel_for(
-        0, threads,
-        [&](int) {
-          try {
-            for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(i);
-          } catch (...) {
-            next.store(count, std::memory_order_relaxed);
-            throw;
-          }
-        },
-        tbb::simple_partitioner());
-  });
+  const auto worker = [&](std::int64_t) {
+    try {
+      for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(i);
+    } catch (...) {
+      next.store(count, std::memory_order_relaxed);
+      throw;
+    }
+  };
+  if (tbb_is_lost.load(std::memory_order_relaxed)) {
+    run_in_own_threads(threads, worker);
+  } else {
+    run_in_arena(threads, worker);
+  }
 }
 
 }  // namespace maskmm::cpu
