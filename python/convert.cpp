@@ -120,7 +120,7 @@ std::optional<Dtype> dtype_of_format(const char* format, std::int64_t item_bytes
 }
 
 std::optional<Dtype> dtype_of_dlpack(nb::dlpack::dtype dtype) {
-  if (dtype.lanes != 1) return std::nullopt;
+  if (dtype.lanes != 1 || dtype.bits % 8 != 0) return std::nullopt;
   switch (static_cast<nb::dlpack::dtype_code>(dtype.code)) {
     case nb::dlpack::dtype_code::Bool:
       return dtype.bits == 8 ? std::optional(Dtype::bool_) : std::nullopt;

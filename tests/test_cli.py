@@ -12,6 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from maskmm._examples import ragged_batch
 from typer.testing import CliRunner
 
 import maskmm
@@ -243,6 +244,24 @@ def test_info() -> None:
     assert lines["ISA"].strip() == maskmm.cpu_isa()
     assert int(lines["threads"]) == maskmm.num_threads()
     assert lines["devices"].startswith("cpu:0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", (None, Path("ragged_batch.png"), 3, True)),
+        ("--quick", (ragged_batch.QUICK_TEXTS, Path("ragged_batch.png"), 1, True)),
+        ("--quick --texts 5 --repeats 2 --picture p.png", (5, Path("p.png"), 2, True)),
+        ("--random-weights", (None, Path("ragged_batch.png"), 3, False)),
+    ],
+)
+def test_demo(arguments: str, expected: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo itself is tested elsewhere."""
+    received: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(ragged_batch, "main", lambda *values: received.append(values))
+    done = CliRunner().invoke(app, ["demo", *arguments.split()], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert received == [expected]
 
 
 def test_version_and_help() -> None:

@@ -134,7 +134,8 @@ def info() -> None:
 @app.command()
 def demo(
     texts: Annotated[int | None, typer.Option(min=1, help="Number of texts.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Repeats of every measurement.")] = 3,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats of every measurement.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer texts, one repeat.")] = False,
     picture: Annotated[Path, typer.Option(help="Where to draw the masks.")] = Path("ragged_batch.png"),
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Do not use the model's weights.")
@@ -145,7 +146,12 @@ def demo(
         ragged_batch = importlib.import_module("maskmm._examples.ragged_batch")
     except ModuleNotFoundError as error:
         _fail(f"the demo is not installed: {error}")
-    ragged_batch.main(texts, picture, repeats, not random_weights)
+    ragged_batch.main(
+        texts or (ragged_batch.QUICK_TEXTS if quick else None),
+        picture,
+        repeats or (1 if quick else 3),
+        not random_weights,
+    )
 
 
 def _parse_block_size(text: str) -> int | tuple[int, int, int]:
