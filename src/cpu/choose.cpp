@@ -35,12 +35,12 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   choice->sliver = kernels.lanes * kernels.vectors;
   choice->tile_columns = 256 / kSize;  // with unit_rows: partial sums of 16 KiB, half of a first-level cache
   choice->unit_rows = 64;
-  choice->chunk = 256;
-  // A that must be packed is packed again for each panel, so then panels are wider.
-  choice->panel_columns =
-      std::min((choice->a_in_place ? 2 : 4) * choice->tile_columns, round_up(N, choice->tile_columns));
-
-  // Panel and packed A of at most 5.2 MiB.
+  choice->chunk = kernels.chunk;
+  // Wide panels reuse A, scattered blocks of which come from memory far away; the panel and packed A stay below 5.2 MiB.
+  constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
+  const std::int64_t fitting = kPanelBytes / (std::max<std::int64_t>(K, 1) * kSize) / choice->tile_columns;
+  const std::int64_t tiles = std::clamp<std::int64_t>(fitting, choice->a_in_place ? 2 : 4, 8);
+  choice->panel_columns = std::min(tiles * choice->tile_columns, round_up(N, choice->tile_columns));
   choice->k_range = std::min<std::int64_t>(K, (choice->a_in_place ? 8192 : 4096) * 4 / kSize);
   choice->k_ranges = std::max<std::int64_t>(1, ceil_div(K, std::max<std::int64_t>(1, choice->k_range)));
   choice->panels = ceil_div(N, choice->panel_columns);

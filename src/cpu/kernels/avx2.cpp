@@ -36,6 +36,7 @@ constexpr Kernels<T> make_kernels() {
   Kernels<T> kernels{};
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 2;
+  kernels.chunk = 256;
   fill_rows<T, 1, 8>(kernels);
   fill_rows<T, 2, 6>(kernels);
   kernels.transpose = transpose<T>;

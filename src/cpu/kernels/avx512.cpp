@@ -36,10 +36,11 @@ constexpr Kernels<T> make_kernels() {
   Kernels<T> kernels{};
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 4;
-  fill_rows<T, 1, 8>(kernels);
-  fill_rows<T, 2, 8>(kernels);
+  kernels.chunk = 128;
+  fill_rows<T, 1, 12>(kernels);
+  fill_rows<T, 2, 6>(kernels);
   fill_rows<T, 3, 6>(kernels);
-  fill_rows<T, 4, 4>(kernels);
+  fill_rows<T, 4, 6>(kernels);
   kernels.transpose = transpose<T>;
   return kernels;
 }

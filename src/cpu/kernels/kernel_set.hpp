@@ -52,6 +52,7 @@ struct Kernels {
   using MicroKernel = void (*)(const MicroCall<T>&);
   int lanes;                                         // elements of a vector
   int vectors;                                       // of the widest micro-tile: packed panels are lanes * vectors wide
+  int chunk;                                         // inner elements to multiply at a time
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
   /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.

@@ -27,6 +27,7 @@ constexpr Kernels<T> make_kernels() {
   Kernels<T> kernels{};
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 4;
+  kernels.chunk = 256;
   fill_rows<T, 1, 8>(kernels);
   fill_rows<T, 2, 8>(kernels);
   fill_rows<T, 3, 6>(kernels);
