@@ -247,15 +247,21 @@ std::optional<View> borrow_buffer(nb::handle object, const char* name, Keeper& k
   return borrow_bfloat16(nb::module_::import_("numpy").attr("asarray")(object), name, keeper);  // from ml_dtypes
 }
 
-bool is_int(nb::handle object) { return PyIndex_Check(object.ptr()) && !PyBool_Check(object.ptr()); }
+/// An int, NumPy's included, as Python's int; nothing for a bool and whatever else.
+nb::object int_of(nb::handle object) {
+  if (!PyIndex_Check(object.ptr()) || PyBool_Check(object.ptr())) return {};
+  nb::object index = nb::steal(PyNumber_Index(object.ptr()));
+  if (index.is_valid()) return index;
+  nb::python_error error;  // an array of several elements looks like an int until it is asked
+  if (!error.matches(PyExc_TypeError)) throw error;
+  return {};
+}
 
-std::int64_t to_int(const char* name, nb::handle object) {
-  const nb::object index = nb::steal(PyNumber_Index(object.ptr()));
-  if (!index.is_valid()) throw nb::python_error();
-  const long long value = PyLong_AsLongLong(index.ptr());
+std::int64_t to_int64(const char* name, nb::handle integer) {
+  const long long value = PyLong_AsLongLong(integer.ptr());
   if (value == -1 && PyErr_Occurred()) {
     PyErr_Clear();
-    throw shape_error(string(name) + ": the integer does not fit into 64 bits: " + nb::str(index).c_str());
+    throw shape_error(string(name) + ": the integer does not fit into 64 bits: " + nb::str(integer).c_str());
   }
   return value;
 }
@@ -282,7 +288,7 @@ View borrow_mask(nb::handle object, const char* name, Keeper& keeper) {
     keeper.scalar_bits = std::bit_cast<std::int64_t>(PyFloat_AsDouble(object.ptr()));
     dtype = Dtype::float64;
   } else if (PyLong_CheckExact(object.ptr())) {
-    keeper.scalar_bits = to_int(name, object);
+    keeper.scalar_bits = to_int64(name, object);
     dtype = Dtype::int64;
   } else {
     return borrow(object, name, keeper);
@@ -301,15 +307,17 @@ MutableView borrow_out(nb::handle object, Keeper& keeper) {
 
 BlockSize parse_block_size(nb::handle object) {
   const char* const name = "block_size";
-  if (is_int(object)) return to_int(name, object);
-  if (PyTuple_Check(object.ptr()) && PyTuple_Size(object.ptr()) == 3) {
+  if (const nb::object size = int_of(object); size.is_valid()) return to_int64(name, size);
+  const bool is_tuple = PyTuple_Check(object.ptr());
+  if (is_tuple && PyTuple_Size(object.ptr()) == 3) {
     const nb::tuple sizes = nb::borrow<nb::tuple>(object);
-    if (is_int(sizes[0]) && is_int(sizes[1]) && is_int(sizes[2])) {
-      return {to_int(name, sizes[0]), to_int(name, sizes[1]), to_int(name, sizes[2])};
+    const nb::object m = int_of(sizes[0]), n = int_of(sizes[1]), k = int_of(sizes[2]);
+    if (m.is_valid() && n.is_valid() && k.is_valid()) {
+      return {to_int64(name, m), to_int64(name, n), to_int64(name, k)};
     }
   }
   throw type_error("block_size: expected an int or a tuple of three ints (m, n, k), got " +
-                   string(PyTuple_Check(object.ptr()) ? nb::repr(object).c_str() : class_name(object)));
+                   (is_tuple ? nb::repr(object).c_str() : class_name(object)));
 }
 
 StreamOrDevice parse_stream(nb::handle object) {
@@ -322,9 +330,9 @@ StreamOrDevice parse_stream(nb::handle object) {
 
 int parse_thread_count(nb::handle object) {
   const char* const name = "num_threads";
-  if (!is_int(object)) throw type_error(string(name) + ": expected an int, got " + class_name(object));
-  const std::int64_t count = to_int(name, object);
-  return static_cast<int>(std::clamp<std::int64_t>(count, INT_MIN, INT_MAX));
+  const nb::object count = int_of(object);
+  if (!count.is_valid()) throw type_error(string(name) + ": expected an int, got " + class_name(object));
+  return static_cast<int>(std::clamp<std::int64_t>(to_int64(name, count), INT_MIN, INT_MAX));
 }
 
 Stream parse_own_stream(nb::handle object) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import ctypes
 import dataclasses
+import gc
 import inspect
 import pickle
 import sys
@@ -271,6 +272,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (call(A, B, True), TypeError, f"{NO_SIZE}, got bool"),
     (call(A, B, np.float32(64)), TypeError, f"{NO_SIZE}, got float32"),
     (call(A, B, None), TypeError, f"{NO_SIZE}, got NoneType"),
+    (call(A, B, A), TypeError, f"{NO_SIZE}, got ndarray"),
     (call(A, B, [64, 64, 64]), TypeError, f"{NO_SIZE}, got list"),
     (call(A, B, (64, 64)), TypeError, f"{NO_SIZE}, got (64, 64)"),
     (call(A, B, (64, 64.0, 64)), TypeError, f"{NO_SIZE}, got (64, 64.0, 64)"),
@@ -335,6 +337,7 @@ def test_no_memory_for_the_workspace() -> None:
 @pytest.mark.parametrize("kind", ["ndarray", "bfloat16", "memoryview", "DLPack"])
 def test_no_reference_stays(kind: str, tmp_path: Path) -> None:
     x = ARRAYS[kind](tmp_path)
+    gc.collect()
     before = sys.getrefcount(x), sys.getrefcount(A), sys.getrefcount(B)
     for _ in range(100):
         maskmm.block_masked_mm(x, B)
@@ -342,6 +345,7 @@ def test_no_reference_stays(kind: str, tmp_path: Path) -> None:
             maskmm.block_masked_mm(x, B, mask_lhs=x, mask_rhs="x")  # type: ignore[call-overload]
         with pytest.raises(ValueError, match="b: expected"):
             maskmm.block_masked_mm(x, x)
+    gc.collect()
     assert (sys.getrefcount(x), sys.getrefcount(A), sys.getrefcount(B)) == before
 
 
