@@ -12,6 +12,7 @@
 #include "core/execute.hpp"
 #include "core/problem.hpp"
 #include "maskmm/maskmm.hpp"
+#include "parse.hpp"
 
 namespace maskmm::python {
 namespace {

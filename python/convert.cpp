@@ -1,13 +1,12 @@
 #include "convert.hpp"
 
-#include <algorithm>
 #include <bit>
-#include <climits>
-#include <cstring>
 #include <optional>
 #include <string>
 
+#include "element_type.hpp"
 #include "maskmm/error.hpp"
+#include "parse.hpp"
 
 namespace maskmm::python {
 namespace {
@@ -44,102 +43,18 @@ nb::handle bfloat16_dtype() {
   return dtype;
 }
 
-string class_name(nb::handle object) { return nb::str(object.type().attr("__name__")).c_str(); }
-
 /// How the object itself calls its element type; `otherwise` where it does not say.
 string dtype_name(nb::handle object, const char* otherwise) {
   const nb::object dtype = nb::getattr(object, "dtype", nb::none());
   return dtype.is_none() ? otherwise : nb::str(dtype).c_str();
 }
 
+/// In the words of the core, for types that it has no name for.
 [[noreturn]] void refuse_type(const string& name, const string& dtype) {
-  throw type_error(name + ": unsupported element type '" + dtype + "'");
-}
-
-std::optional<Dtype> integer_dtype(bool is_signed, std::int64_t bytes) {
-  switch (bytes) {
-    case 1:
-      return is_signed ? Dtype::int8 : Dtype::uint8;
-    case 2:
-      return is_signed ? Dtype::int16 : Dtype::uint16;
-    case 4:
-      return is_signed ? Dtype::int32 : Dtype::uint32;
-    case 8:
-      return is_signed ? Dtype::int64 : Dtype::uint64;
-    default:
-      return std::nullopt;
-  }
-}
-
-/// From the buffer protocol's format, in the notation of Python's struct module.
-std::optional<Dtype> dtype_of_format(const char* format, std::int64_t item_bytes) {
-  if (format == nullptr) return Dtype::uint8;
-  constexpr bool little = std::endian::native == std::endian::little;
-  if (std::strchr("@=^<>!", *format) != nullptr) {
-    const bool foreign = little ? *format == '>' || *format == '!' : *format == '<';
-    if (foreign && item_bytes != 1) return std::nullopt;
-    ++format;
-  }
-  const bool is_complex = *format == 'Z';
-  if (is_complex) ++format;
-  if (format[0] == '\0' || format[1] != '\0') return std::nullopt;
-  if (is_complex) {
-    if (*format == 'f') return Dtype::complex64;
-    return *format == 'd' ? std::optional(Dtype::complex128) : std::nullopt;
-  }
-  switch (*format) {
-    case '?':
-      return Dtype::bool_;
-    case 'b':
-    case 'h':
-    case 'i':
-    case 'l':
-    case 'q':
-    case 'n':
-      return integer_dtype(true, item_bytes);
-    case 'B':
-    case 'H':
-    case 'I':
-    case 'L':
-    case 'Q':
-    case 'N':
-      return integer_dtype(false, item_bytes);
-    case 'e':
-      return Dtype::float16;
-    case 'f':
-      return Dtype::float32;
-    case 'd':
-      return Dtype::float64;
-    case 'F':
-      return Dtype::complex64;
-    case 'D':
-      return Dtype::complex128;
-    default:
-      return std::nullopt;
-  }
-}
-
-std::optional<Dtype> dtype_of_dlpack(nb::dlpack::dtype dtype) {
-  if (dtype.lanes != 1 || dtype.bits % 8 != 0) return std::nullopt;
-  switch (static_cast<nb::dlpack::dtype_code>(dtype.code)) {
-    case nb::dlpack::dtype_code::Bool:
-      return dtype.bits == 8 ? std::optional(Dtype::bool_) : std::nullopt;
-    case nb::dlpack::dtype_code::Int:
-      return integer_dtype(true, dtype.bits / 8);
-    case nb::dlpack::dtype_code::UInt:
-      return integer_dtype(false, dtype.bits / 8);
-    case nb::dlpack::dtype_code::Float:
-      if (dtype.bits == 16) return Dtype::float16;
-      if (dtype.bits == 32) return Dtype::float32;
-      return dtype.bits == 64 ? std::optional(Dtype::float64) : std::nullopt;
-    case nb::dlpack::dtype_code::Bfloat:
-      return dtype.bits == 16 ? std::optional(Dtype::bfloat16) : std::nullopt;
-    case nb::dlpack::dtype_code::Complex:
-      if (dtype.bits == 64) return Dtype::complex64;
-      return dtype.bits == 128 ? std::optional(Dtype::complex128) : std::nullopt;
-    default:
-      return std::nullopt;
-  }
+  const bool is_mask = name.starts_with("mask");
+  throw type_error(name + ": expected " +
+                   (is_mask ? "bool, an integer or a float type" : "float16, bfloat16, float32 or float64") + ", got " +
+                   dtype);
 }
 
 View view_of_buffer(const Py_buffer& buffer, Dtype dtype) {
@@ -247,23 +162,11 @@ std::optional<View> borrow_buffer(nb::handle object, const char* name, Keeper& k
   return borrow_bfloat16(nb::module_::import_("numpy").attr("asarray")(object), name, keeper);  // from ml_dtypes
 }
 
-/// An int, NumPy's included, as Python's int; nothing for a bool and whatever else.
-nb::object int_of(nb::handle object) {
-  if (!PyIndex_Check(object.ptr()) || PyBool_Check(object.ptr())) return {};
-  nb::object index = nb::steal(PyNumber_Index(object.ptr()));
-  if (index.is_valid()) return index;
-  nb::python_error error;  // an array of several elements looks like an int until it is asked
-  if (!error.matches(PyExc_TypeError)) throw error;
-  return {};
-}
-
-std::int64_t to_int64(const char* name, nb::handle integer) {
-  const long long value = PyLong_AsLongLong(integer.ptr());
-  if (value == -1 && PyErr_Occurred()) {
-    PyErr_Clear();
-    throw shape_error(string(name) + ": the integer does not fit into 64 bits: " + nb::str(integer).c_str());
-  }
-  return value;
+/// NumPy says "array is too big" where the bytes pass 64 bits, and runs out of memory before that.
+[[noreturn]] void refuse_result(const Dims& shape) {
+  nb::python_error error;
+  if (!error.matches(PyExc_MemoryError) && !error.matches(PyExc_ValueError)) throw error;
+  nb::raise_from(error, PyExc_MemoryError, "no memory for a result of shape %s", to_string(shape).c_str());
 }
 
 }  // namespace
@@ -299,60 +202,10 @@ View borrow_mask(nb::handle object, const char* name, Keeper& keeper) {
 MutableView borrow_out(nb::handle object, Keeper& keeper) {
   const auto view = borrow_buffer(object, "out", keeper);
   if (!view) throw type_error("out: expected a NumPy array or another writable buffer, got " + class_name(object));
-  if (keeper.buffer.readonly) throw shape_error("out: read-only");
+  if (keeper.buffer.readonly) throw shape_error("out: expected a writable array, got a read-only one");
   MutableView out;
   static_cast<View&>(out) = *view;
   return out;
-}
-
-BlockSize parse_block_size(nb::handle object) {
-  const char* const name = "block_size";
-  if (const nb::object size = int_of(object); size.is_valid()) return to_int64(name, size);
-  const bool is_tuple = PyTuple_Check(object.ptr());
-  if (is_tuple && PyTuple_Size(object.ptr()) == 3) {
-    const nb::tuple sizes = nb::borrow<nb::tuple>(object);
-    const nb::object m = int_of(sizes[0]), n = int_of(sizes[1]), k = int_of(sizes[2]);
-    if (m.is_valid() && n.is_valid() && k.is_valid()) {
-      return {to_int64(name, m), to_int64(name, n), to_int64(name, k)};
-    }
-  }
-  throw type_error("block_size: expected an int or a tuple of three ints (m, n, k), got " +
-                   (is_tuple ? nb::repr(object).c_str() : class_name(object)));
-}
-
-StreamOrDevice parse_stream(nb::handle object) {
-  if (object.is_none()) return {};
-  if (Stream stream; nb::try_cast(object, stream, false)) return stream;
-  if (Device device; nb::try_cast(object, device, false)) return device;
-  if (DeviceType type; nb::try_cast(object, type, false)) return type;
-  throw type_error("stream: expected a Stream, a Device, a DeviceType or None, got " + class_name(object));
-}
-
-int parse_thread_count(nb::handle object) {
-  const char* const name = "num_threads";
-  const nb::object count = int_of(object);
-  if (!count.is_valid()) throw type_error(string(name) + ": expected an int, got " + class_name(object));
-  return static_cast<int>(std::clamp<std::int64_t>(to_int64(name, count), INT_MIN, INT_MAX));
-}
-
-Stream parse_own_stream(nb::handle object) {
-  if (Stream stream; nb::try_cast(object, stream, false)) return stream;
-  throw type_error("stream: expected a Stream or None, got " + class_name(object));
-}
-
-Device parse_device(nb::handle object) {
-  if (Device device; nb::try_cast(object, device, false)) return device;
-  if (DeviceType type; nb::try_cast(object, type, false)) return type;
-  throw type_error("device: expected a Device or a DeviceType, got " + class_name(object));
-}
-
-Precision parse_precision(nb::handle object) {
-  if (!PyUnicode_Check(object.ptr())) {
-    throw type_error("precision: expected 'ieee' or 'tf32', got " + class_name(object));
-  }
-  if (PyUnicode_CompareWithASCIIString(object.ptr(), "ieee") == 0) return Precision::ieee;
-  if (PyUnicode_CompareWithASCIIString(object.ptr(), "tf32") == 0) return Precision::tf32;
-  throw shape_error(string("precision: expected 'ieee' or 'tf32', got ") + nb::repr(object).c_str());
 }
 
 nb::object empty_array(const Dims& shape, Dtype dtype, MutableView& view) {
@@ -368,7 +221,7 @@ nb::object empty_array(const Dims& shape, Dtype dtype, MutableView& view) {
                                                            : numpy->uint16;
   PyObject* const arguments[] = {shape_tuple.ptr(), numpy_dtype.ptr()};
   nb::object array = nb::steal(PyObject_Vectorcall(numpy->empty.ptr(), arguments, 2, nullptr));
-  if (!array.is_valid()) throw nb::python_error();
+  if (!array.is_valid()) refuse_result(shape);
   Py_buffer buffer;
   if (PyObject_GetBuffer(array.ptr(), &buffer, PyBUF_WRITABLE) != 0) throw nb::python_error();
   view = MutableView(buffer.buf, dtype, shape);

@@ -1,4 +1,4 @@
-// Python objects as arguments of the core: arrays become views without a copy. Everything here needs the GIL.
+// Arrays from Python and back: they become views of the core without a copy. Everything here needs the GIL.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -6,8 +6,6 @@
 
 #include <cstdint>
 
-#include "maskmm/block_masked_mm.hpp"
-#include "maskmm/stream.hpp"
 #include "maskmm/view.hpp"
 
 namespace maskmm::python {
@@ -40,19 +38,6 @@ View borrow_mask(nb::handle object, const char* name, Keeper& keeper);
 /// `out`, a NumPy array or another buffer: throws shape_error where it is read-only. DLPack does not do: exporters hand
 /// out arrays that must not change without saying so.
 MutableView borrow_out(nb::handle object, Keeper& keeper);
-
-/// An int, or a tuple of three.
-BlockSize parse_block_size(nb::handle object);
-/// None, a Stream, a Device or a DeviceType.
-StreamOrDevice parse_stream(nb::handle object);
-/// A Stream and nothing else.
-Stream parse_own_stream(nb::handle object);
-/// A number of threads, of any sign.
-int parse_thread_count(nb::handle object);
-/// A Device, or a DeviceType for its device 0.
-Device parse_device(nb::handle object);
-/// "ieee" or "tf32".
-Precision parse_precision(nb::handle object);
 
 /// An uninitialised row-major NumPy array, and where its elements are. bfloat16 takes its type from ml_dtypes.
 nb::object empty_array(const Dims& shape, Dtype dtype, MutableView& view);

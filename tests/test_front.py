@@ -229,7 +229,9 @@ def call(*arguments: Any, **named: Any) -> Callable[[], Any]:
     return lambda: maskmm.block_masked_mm(*arguments, **named)
 
 
-TYPES = "unsupported element type"
+TYPES = "expected float16, bfloat16, float32 or float64, got"
+READ_ONLY = "out: expected a writable array, got a read-only one"
+MASK_TYPES = "expected bool, an integer or a float type, got"
 NO_ARRAY = "expected an array (NumPy, buffer protocol or DLPack)"
 NO_SIZE = "block_size: expected an int or a tuple of three ints (m, n, k)"
 ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
@@ -243,15 +245,15 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (call(A, B, mask_rhs=1j), TypeError, f"mask_rhs: {NO_ARRAY}, got complex"),
     (call(A, B, mask_out=2**64), ValueError,
      "mask_out: the integer does not fit into 64 bits: 18446744073709551616"),
-    (call(A.astype(">f4"), B), TypeError, f"a: {TYPES} '>f4'"),
-    (call(A, B.astype(object)), TypeError, f"b: {TYPES} 'object'"),
-    (call(A, B.astype(str)), TypeError, f"b: {TYPES} '<U32'"),
-    (call(A, B.astype(np.longdouble)), TypeError, f"b: {TYPES} '{np.dtype(np.longdouble)}'"),
-    (call(PAIRS, B), TypeError, f"a: {TYPES} '[('tag', 'u1'), ('value', '<f4')]'"),
-    (call(A.astype(ml_dtypes.float8_e4m3fn), B), TypeError, f"a: {TYPES} 'float8_e4m3fn'"),
-    (call(A, B, mask_out=np.array(["2020-01-01"], "M8[s]")), TypeError, f"mask_out: {TYPES} 'datetime64[s]'"),
+    (call(A.astype(">f4"), B), TypeError, f"a: {TYPES} >f4"),
+    (call(A, B.astype(object)), TypeError, f"b: {TYPES} object"),
+    (call(A, B.astype(str)), TypeError, f"b: {TYPES} <U32"),
+    (call(A, B.astype(np.longdouble)), TypeError, f"b: {TYPES} {np.dtype(np.longdouble)}"),
+    (call(PAIRS, B), TypeError, f"a: {TYPES} [('tag', 'u1'), ('value', '<f4')]"),
+    (call(A.astype(ml_dtypes.float8_e4m3fn), B), TypeError, f"a: {TYPES} float8_e4m3fn"),
+    (call(A, B, mask_out=np.array(["2020-01-01"], "M8[s]")), TypeError, f"mask_out: {MASK_TYPES} datetime64[s]"),
     (call(A, B, mask_lhs=array.array("w" if sys.version_info >= (3, 13) else "u", "x")), TypeError,
-     f"mask_lhs: {TYPES} 'w'"),
+     f"mask_lhs: {MASK_TYPES} w"),
     (call(A.astype(complex), B), TypeError,
      "a: expected float16, bfloat16, float32 or float64, got complex128"),
     (call(OnlyDLPack(A.astype("c8")), B), TypeError,
@@ -286,14 +288,14 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (call(A, B, out=[0]), TypeError, "out: expected a NumPy array or another writable buffer, got list"),
     (call(A, B, out=OnlyDLPack(A)), TypeError,
      "out: expected a NumPy array or another writable buffer, got OnlyDLPack"),
-    (call(A, B, out=read_only(A)), ValueError, "out: read-only"),
-    (call(A, B, out=read_only(A.astype(BF16))), ValueError, "out: read-only"),
-    (call(A, B, out=bytes(24)), ValueError, "out: read-only"),
-    (call(A, B, out=np.empty((3, 2), ">f4")), TypeError, f"out: {TYPES} '>f4'"),
+    (call(A, B, out=read_only(A)), ValueError, READ_ONLY),
+    (call(A, B, out=read_only(A.astype(BF16))), ValueError, READ_ONLY),
+    (call(A, B, out=bytes(24)), ValueError, READ_ONLY),
+    (call(A, B, out=np.empty((3, 2), ">f4")), TypeError, f"out: {TYPES} >f4"),
     (lambda: maskmm.explain(A, "text"), TypeError, f"b: {NO_ARRAY}, got str"),  # type: ignore[arg-type]
-    (lambda: maskmm.set_num_threads(2.5), TypeError, "num_threads: expected an int, got float"),  # type: ignore[arg-type]
+    (lambda: maskmm.set_num_threads(2.5), TypeError, "count: expected an int, got float"),  # type: ignore[arg-type]
     (lambda: maskmm.set_num_threads(-(2**70)), ValueError,
-     "num_threads: the integer does not fit into 64 bits: -1180591620717411303424"),
+     "count: the integer does not fit into 64 bits: -1180591620717411303424"),
     (lambda: maskmm.new_stream("cpu"), TypeError, "device: expected a Device or a DeviceType, got str"),  # type: ignore[arg-type]
     (lambda: maskmm.synchronize(maskmm.cpu), TypeError, "stream: expected a Stream or None, got DeviceType"),  # type: ignore[arg-type]
 ]  # fmt: skip
@@ -309,7 +311,7 @@ def test_errors(wrong: Callable[[], Any], error: type[Exception], message: str) 
 
 def test_memory_ends_and_the_next_call_works() -> None:
     big = np.broadcast_to(np.float32(1), (2**24, 2**24))
-    with pytest.raises(MemoryError, match=r"Unable to allocate 1\.00 PiB"):
+    with pytest.raises(MemoryError, match=r"^no memory for a result of shape \(16777216, 16777216\)$"):
         maskmm.block_masked_mm(big, big, mask_out=False)
     np.testing.assert_array_equal(maskmm.block_masked_mm(A, B), A @ B)
 

@@ -114,8 +114,8 @@ def run(
 def info() -> None:
     """Prints the version, the processor, the instruction set, the threads and the devices."""
     try:
-        isa = maskmm.cpu_isa()
-    except NotImplementedError as error:
+        isa, threads = maskmm.cpu_isa(), maskmm.num_threads()
+    except (NotImplementedError, ValueError) as error:  # of the environment's variables
         _fail(str(error))
     table = Table(box=None, show_header=False, pad_edge=False)
     devices = ", ".join(f"{device.type.name}:{device.index}" for device in maskmm.devices())
@@ -124,7 +124,7 @@ def info() -> None:
         ("Python", f"{platform.python_version()}, NumPy {np.__version__}"),
         ("CPU", _cpu_name()),
         ("ISA", isa),
-        ("threads", str(maskmm.num_threads())),
+        ("threads", str(threads)),
         ("devices", devices),
     ):
         table.add_row(f"[bold]{name}[/]", escape(value))
