@@ -36,7 +36,8 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   choice->tile_columns = 256 / kSize;  // with unit_rows: partial sums of 16 KiB, half of a first-level cache
   choice->unit_rows = 64;
   choice->chunk = kernels.chunk;
-  // Wide panels reuse A, scattered blocks of which come from memory far away; the panel and packed A stay below 5.2 MiB.
+  // Wide panels reuse A, scattered blocks of which come from memory far away; the panel and packed A stay below 5.2
+  // MiB.
   constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
   const std::int64_t fitting = kPanelBytes / (std::max<std::int64_t>(K, 1) * kSize) / choice->tile_columns;
   const std::int64_t tiles = std::clamp<std::int64_t>(fitting, choice->a_in_place ? 2 : 4, 8);
@@ -77,9 +78,6 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   const std::int64_t words = ceil_div(c.k.count(), 64) + 1;
   const std::int64_t range_words = std::min(words, ceil_div(ceil_div(choice->k_range, c.k.block), 64) + 1);
   place(&choice->used_offset, (ceil_div(choice->panel_columns, 16) + 1) * range_words * 8);
-
-  choice->kernel = std::string("panel ") + (kSize == 4 ? "f32 " : "f64 ") +
-                   std::to_string(kernels.rows[kernels.vectors]) + "x" + std::to_string(choice->sliver);
 }
 
 }  // namespace
@@ -96,6 +94,13 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
     choose_shapes(canonical, set.f32, &choice);
   }
   return choice;
+}
+
+std::string kernel_name(const Choice& choice, Dtype accumulate) {
+  const bool wide = accumulate == Dtype::float64;
+  const int vectors = wide ? choice.set->f64.vectors : choice.set->f32.vectors;
+  const int rows = wide ? choice.set->f64.rows[vectors] : choice.set->f32.rows[vectors];
+  return std::string("panel ") + (wide ? "f64 " : "f32 ") + std::to_string(rows) + "x" + std::to_string(choice.sliver);
 }
 
 }  // namespace maskmm::cpu

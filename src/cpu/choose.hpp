@@ -35,9 +35,10 @@ struct Choice {
   // Scratch of a thread, in bytes from its start.
   std::int64_t a_offset = 0, sums_offset = 0, used_offset = 0, scratch_bytes = 0;
   std::int64_t sums_ld = 0;
-
-  std::string kernel;  // "panel f32 4x64"
 };
+
+/// Such as "panel f32 6x64": the element type of the sums, rows and columns of the largest micro-tile.
+std::string kernel_name(const Choice& choice, Dtype accumulate);
 
 Choice choose(const core::Canonical& canonical, const KernelSet& set, int max_threads);
 

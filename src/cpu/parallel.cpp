@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <mutex>
 #include <string>
@@ -21,10 +23,12 @@ namespace maskmm {
 namespace {
 
 int initial_threads() {
-  if (const char* variable = std::getenv("MASKMM_NUM_THREADS")) {
-    char* end = nullptr;
-    const long count = std::strtol(variable, &end, 10);
-    if (end != variable && *end == '\0' && count >= 1) return static_cast<int>(std::min(count, 1L << 16));
+  if (const char* variable = std::getenv("MASKMM_NUM_THREADS"); variable != nullptr && *variable != '\0') {
+    int count = 0;
+    const char* end = variable + std::strlen(variable);
+    const auto [stop, error] = std::from_chars(variable, end, count);
+    if (stop == end && error == std::errc() && count >= 1) return count;
+    throw shape_error("MASKMM_NUM_THREADS: expected a number of at least 1, got " + std::string(variable));
   }
   return std::max(1, tbb::this_task_arena::max_concurrency());  // counts the processors of the affinity mask
 }
@@ -91,7 +95,7 @@ void run_in_own_threads(int threads, function_ref<void(std::int64_t)> worker) {
 
 }  // namespace
 
-void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
+void parallel_for_unmarked(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
   threads = static_cast<int>(std::min<std::int64_t>(threads, count));
   if (threads <= 1) {
     for (std::int64_t i = 0; i < count; ++i) task(i);

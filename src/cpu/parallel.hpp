@@ -31,6 +31,27 @@ class function_ref<Result(Args...)> {
 /// Calls task(0), ..., task(count - 1), each once, on at most `threads` threads, the caller's among them. Tasks are
 /// handed out in ascending order to whoever is free. With one thread or one task everything runs on the caller's.
 /// Rethrows the first exception of a task; tasks that have not started by then are left out.
-void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task);
+void parallel_for_unmarked(std::int64_t count, int threads, function_ref<void(std::int64_t)> task);
+
+#if defined(__SANITIZE_THREAD__)
+extern "C" void __tsan_acquire(void* address);
+extern "C" void __tsan_release(void* address);
+
+/// The thread sanitizer cannot see how the work is handed over, so it is told here.
+inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
+  char begin, end;
+  __tsan_release(&begin);
+  parallel_for_unmarked(count, threads, [&](std::int64_t i) {
+    __tsan_acquire(&begin);
+    task(i);
+    __tsan_release(&end);
+  });
+  __tsan_acquire(&end);
+}
+#else
+inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
+  parallel_for_unmarked(count, threads, task);
+}
+#endif
 
 }  // namespace maskmm::cpu

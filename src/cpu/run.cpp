@@ -73,7 +73,7 @@ Explanation explain(const core::Canonical& canonical) {
                          static_cast<double>(canonical.k.count()) * static_cast<double>(canonical.batch_size);
   Explanation explanation;
   explanation.device = canonical.device;
-  explanation.kernel = choice.kernel;
+  explanation.kernel = kernel_name(choice, canonical.accumulate);
   explanation.isa = choice.set->name;
   explanation.reason =
       std::string(choice.a_in_place ? "the left operand is read in place" : "both operands are packed") +

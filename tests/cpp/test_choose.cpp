@@ -1,0 +1,93 @@
+// What choose may and may not depend on, and how much memory it asks for.
+#include <gtest/gtest.h>
+
+#include "cpu/choose.hpp"
+#include "cpu/dispatch.hpp"
+#include "cpu_cases.hpp"
+
+namespace maskmm::test {
+namespace {
+
+/// A product of which only the shapes matter.
+core::Canonical shapes(std::int64_t M, std::int64_t N, std::int64_t K, Dtype dtype, bool transposed = false,
+                       std::int64_t batch = 1) {
+  static double anywhere;
+  const std::int64_t size = static_cast<std::int64_t>(size_of(dtype));
+  core::Canonical c;
+  c.m = {M, 64};
+  c.n = {N, 64};
+  c.k = {K, 64};
+  if (batch != 1) c.batch = {batch};
+  c.batch_size = batch;
+  const auto operand = [&](std::int64_t rows, std::int64_t columns, bool turned) {
+    core::Operand result;
+    result.data = reinterpret_cast<std::byte*>(&anywhere);
+    result.dtype = dtype;
+    result.row_stride_bytes = turned ? size : columns * size;
+    result.col_stride_bytes = turned ? rows * size : size;
+    if (batch != 1) result.batch_strides_bytes = {rows * columns * size};
+    return result;
+  };
+  c.a = operand(M, K, transposed);
+  c.b = operand(K, N, transposed);
+  c.out = operand(M, N, false);
+  c.accumulate = dtype == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+  return c;
+}
+
+TEST(Choose, ScratchIsBoundedWhateverTheSize) {
+  for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
+    for (const Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::float16}) {
+      for (const bool transposed : {false, true}) {
+        for (const std::int64_t M : {1, 64, 5000, 3000000}) {
+          for (const std::int64_t N : {1, 64, 4096, 3000000}) {
+            for (const std::int64_t K : {1, 512, 2048, 8192, 100000, 2147483647}) {
+              const cpu::Choice choice = cpu::choose(shapes(M, N, K, dtype, transposed), *set, 16);
+              EXPECT_LE(choice.scratch_bytes, 8 << 20) << set->name << " " << M << " " << N << " " << K;
+              EXPECT_EQ(choice.tile_columns % choice.sliver, 0);
+              EXPECT_EQ(choice.panel_columns % choice.tile_columns, 0);
+              EXPECT_GE(choice.threads, 1);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Choose, SumsDoNotDependOnTheNumberOfThreads) {
+  for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
+    for (const std::int64_t M : {1, 100, 2048}) {
+      for (const std::int64_t K : {64, 2048, 65536}) {
+        const core::Canonical c = shapes(M, 300, K, Dtype::float32, false, 3);
+        const cpu::Choice one = cpu::choose(c, *set, 1);
+        for (const int threads : {2, 7, 64}) {
+          const cpu::Choice many = cpu::choose(c, *set, threads);
+          EXPECT_EQ(many.k_range, one.k_range);
+          EXPECT_EQ(many.chunk, one.chunk);
+        }
+      }
+    }
+  }
+}
+
+TEST(Choose, TheSmallRunInlineAndTheLargeSpread) {
+  const cpu::KernelSet& set = *cpu::runnable_kernel_sets().front();
+  EXPECT_EQ(cpu::choose(shapes(16, 16, 16, Dtype::float32), set, 16).threads, 1);
+  EXPECT_EQ(cpu::choose(shapes(2048, 2048, 2048, Dtype::float32), set, 16).threads, 16);
+  EXPECT_EQ(cpu::choose(shapes(2048, 64, 2048, Dtype::float32), set, 2).threads, 2);
+  EXPECT_EQ(cpu::choose(shapes(128, 128, 128, Dtype::float32, false, 512), set, 16).threads, 16);
+}
+
+TEST(Choose, RowsOfTheRightTypeStayInPlace) {
+  const cpu::KernelSet& set = *cpu::runnable_kernel_sets().front();
+  EXPECT_TRUE(cpu::choose(shapes(100, 100, 100, Dtype::float32), set, 1).a_in_place);
+  EXPECT_FALSE(cpu::choose(shapes(100, 100, 100, Dtype::float32, true), set, 1).a_in_place);
+  EXPECT_FALSE(cpu::choose(shapes(100, 100, 100, Dtype::float16), set, 1).a_in_place);
+  core::Canonical shifted = shapes(100, 100, 100, Dtype::float32);
+  shifted.a.data += 1;
+  EXPECT_FALSE(cpu::choose(shifted, set, 1).a_in_place);
+}
+
+}  // namespace
+}  // namespace maskmm::test

@@ -1,0 +1,136 @@
+// Packing and unpacking, for every kernel set that runs here.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+
+#include "core/mask_value.hpp"
+#include "cpu/dispatch.hpp"
+#include "cpu/pack.hpp"
+#include "cpu_cases.hpp"
+
+namespace maskmm::test {
+namespace {
+
+class Pack : public testing::TestWithParam<const cpu::KernelSet*> {};
+
+template <class T>
+void check_pack(Random& random, const cpu::KernelSet& set) {
+  constexpr Dtype kDtypes[] = {Dtype::bool_,    Dtype::uint8,   Dtype::int8,   Dtype::uint16, Dtype::int16,
+                               Dtype::uint32,   Dtype::int32,   Dtype::uint64, Dtype::int64,  Dtype::float16,
+                               Dtype::bfloat16, Dtype::float32, Dtype::float64};
+  const Dtype dtype = kDtypes[random() % 13];
+  if (sizeof(T) == 4 && dtype == Dtype::float64) return;
+  const Dtype rounded[] = {dtype_of<T>, Dtype::float16, Dtype::bfloat16};
+  const Dtype promoted = sizeof(T) == 8 ? Dtype::float64 : rounded[random() % 3];
+  const std::int64_t rows = 1 + static_cast<std::int64_t>(random() % 70),
+                     columns = 1 + static_cast<std::int64_t>(random() % 70);
+  const std::int64_t padded = columns + static_cast<std::int64_t>(random() % 8), ldt = padded + 3;
+  const Strided from = make_strided(random, {rows, columns}, dtype, random() % 2, true);
+  for_each_index(from.view.shape, [&](const auto& index) {
+    store(element(from.view, index), dtype, static_cast<double>(static_cast<std::int64_t>(random() % 4001) - 2000) / 8);
+  });
+  std::vector<T> to(static_cast<std::size_t>(rows * ldt), T(-77));
+  cpu::pack<T>(set,
+               {static_cast<const std::byte*>(from.view.data), dtype, promoted, from.view.strides_bytes[0],
+                from.view.strides_bytes[1]},
+               rows, columns, to.data(), ldt, padded);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < ldt; ++j) {
+      T expected = j < padded ? T(0) : T(-77);
+      if (j < columns) {
+        expected = core::element_as<T>(element(from.view, {i, j}), dtype);
+        if (!is_floating(dtype) && promoted == Dtype::float16)
+          expected = static_cast<float>(float16_t(static_cast<float>(expected)));
+        if (!is_floating(dtype) && promoted == Dtype::bfloat16)
+          expected = static_cast<float>(bfloat16_t(static_cast<float>(expected)));
+      }
+      ASSERT_EQ(to[static_cast<std::size_t>(i * ldt + j)], expected) << name_of(dtype) << " " << i << " " << j;
+    }
+  }
+}
+
+TEST_P(Pack, AnyTypeAndStride) {
+  for (std::uint64_t seed = 0; seed < 600; ++seed) {
+    Random random(seed);
+    check_pack<float>(random, *GetParam());
+    check_pack<double>(random, *GetParam());
+    if (HasFatalFailure()) FAIL() << "seed " << seed;
+  }
+}
+
+TEST_P(Pack, EveryHalfIsWidenedExactly) {
+  std::vector<std::uint16_t> bits(1 << 16);
+  for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint16_t>(i);
+  std::vector<float> half(bits.size()), brain(bits.size());
+  GetParam()->widen_float16(bits.data(), static_cast<std::int64_t>(bits.size()), half.data());
+  GetParam()->widen_bfloat16(bits.data(), static_cast<std::int64_t>(bits.size()), brain.data());
+  for (std::size_t i = 0; i < bits.size(); ++i) {
+    const float expected = core::float16_to_float(bits[i]);
+    if (std::isnan(expected)) {
+      ASSERT_TRUE(std::isnan(half[i])) << i;
+    } else {
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(half[i]), std::bit_cast<std::uint32_t>(expected)) << i;
+    }
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(brain[i]), static_cast<std::uint32_t>(i) << 16);
+  }
+}
+
+TEST_P(Pack, NarrowingRoundsToNearestEven) {
+  std::vector<float> values;
+  for (std::uint32_t i = 0; i < (1u << 16); ++i) {
+    const float value = core::float16_to_float(static_cast<std::uint16_t>(i));
+    const float next = std::nextafter(value, 1e30f);
+    for (const float near : {value, next, std::nextafter(value, -1e30f),
+                             (value + core::float16_to_float(static_cast<std::uint16_t>(i + 1))) / 2})
+      values.push_back(near);
+    values.push_back(std::bit_cast<float>(i << 16 | 0x8000u));
+    values.push_back(std::bit_cast<float>(i << 16 | 0x7fffu));
+    values.push_back(std::bit_cast<float>(i << 16 | 0x8001u));
+  }
+  std::vector<std::uint16_t> half(values.size()), brain(values.size());
+  GetParam()->narrow_float16(values.data(), static_cast<std::int64_t>(values.size()), half.data());
+  GetParam()->narrow_bfloat16(values.data(), static_cast<std::int64_t>(values.size()), brain.data());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isnan(values[i])) {
+      ASSERT_TRUE((half[i] & 0x7fff) > 0x7c00);
+      ASSERT_TRUE((brain[i] & 0x7fff) > 0x7f80);
+      continue;
+    }
+    ASSERT_EQ(half[i], float16_t(values[i]).bits) << values[i];
+    ASSERT_EQ(brain[i], bfloat16_t(values[i]).bits) << values[i];
+  }
+}
+
+TEST_P(Pack, UnpackWritesOnlyItsElements) {
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    Random random(seed);
+    const Dtype dtypes[] = {Dtype::float16, Dtype::bfloat16, Dtype::float32};
+    const Dtype dtype = dtypes[random() % 3];
+    const std::int64_t rows = 1 + static_cast<std::int64_t>(random() % 9),
+                       columns = 1 + static_cast<std::int64_t>(random() % 40);
+    Strided to = make_strided(random, {rows, columns}, dtype, random() % 2);
+    std::vector<float> from(static_cast<std::size_t>(rows * 50));
+    for (float& value : from) value = static_cast<float>(random() % 1000) / 7;
+    std::vector<std::byte> expected = to.memory;
+    for_each_index(to.view.shape, [&](const auto& index) {
+      std::byte* at = expected.data() + (element(to.view, index) - to.memory.data());
+      store(at, dtype, from[static_cast<std::size_t>(index[0] * 50 + index[1])]);
+    });
+    std::byte* data = to.memory.data() + (static_cast<const std::byte*>(to.view.data) - to.memory.data());
+    const cpu::Target target{data, dtype, to.view.strides_bytes[0], to.view.strides_bytes[1]};
+    cpu::unpack<float>(*GetParam(), from.data(), 50, rows, columns, target);
+    ASSERT_EQ(to.memory, expected) << seed;
+    cpu::clear(target, rows, columns);
+    for_each_index(to.view.shape, [&](const auto& index) {
+      std::memset(expected.data() + (element(to.view, index) - to.memory.data()), 0, size_of(dtype));
+    });
+    ASSERT_EQ(to.memory, expected) << seed;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, Pack, testing::ValuesIn(cpu::runnable_kernel_sets()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+}  // namespace
+}  // namespace maskmm::test
