@@ -142,15 +142,15 @@ void bind_devices(nb::module_& module) {
   module.def("default_device", &default_device,
              "Where results go that no input places: the CPU, unless set_default_device said otherwise.");
   module.def(
-      "set_default_device", [](nb::handle device) { set_default_device(parse_device(device)); }, nb::arg("device"),
-      nb::sig("def set_default_device(device: Device | DeviceType) -> None"),
+      "set_default_device", [](nb::handle device) { set_default_device(parse_device(device)); },
+      nb::arg("device").none(), nb::sig("def set_default_device(device: Device | DeviceType) -> None"),
       "Sets the default device of the process.\n\nRaises:\n    ValueError: the device is not there.");
   module.def(
-      "default_stream", [](nb::handle device) { return default_stream(parse_device(device)); }, nb::arg("device"),
-      nb::sig("def default_stream(device: Device | DeviceType) -> Stream"),
+      "default_stream", [](nb::handle device) { return default_stream(parse_device(device)); },
+      nb::arg("device").none(), nb::sig("def default_stream(device: Device | DeviceType) -> Stream"),
       "The default stream of a device.\n\nRaises:\n    ValueError: the device is not there.");
   module.def(
-      "new_stream", [](nb::handle device) { return new_stream(parse_device(device)); }, nb::arg("device"),
+      "new_stream", [](nb::handle device) { return new_stream(parse_device(device)); }, nb::arg("device").none(),
       nb::sig("def new_stream(device: Device | DeviceType) -> Stream"),
       "A stream of its own on a device. It lives until the process ends.\n\n"
       "Raises:\n    ValueError: the device is not there.");
@@ -161,7 +161,7 @@ void bind_devices(nb::module_& module) {
         const nb::gil_scoped_release release;
         synchronize(awaited);
       },
-      nb::arg("stream") = nb::none(), nb::sig("def synchronize(stream: Stream | None = None) -> None"),
+      nb::arg("stream").none() = nb::none(), nb::sig("def synchronize(stream: Stream | None = None) -> None"),
       "Returns when all work on the stream is finished; by default, on the default stream of the default device.");
 }
 
@@ -177,7 +177,7 @@ NB_MODULE(_maskmm, module) {
              "Threads that one call on the CPU may use: at first the variable MASKMM_NUM_THREADS, or else the\n"
              "processors that the process may run on. Results do not depend on it.");
   module.def(
-      "set_num_threads", [](nb::handle count) { set_num_threads(parse_thread_count(count)); }, nb::arg("count"),
+      "set_num_threads", [](nb::handle count) { set_num_threads(parse_thread_count(count)); }, nb::arg("count").none(),
       nb::sig("def set_num_threads(count: int) -> None"),
       "Sets the threads that one call on the CPU may use, for the whole process.\n\n"
       "Raises:\n    ValueError: a count below 1.");

@@ -58,7 +58,7 @@ StreamOrDevice parse_stream(nb::handle object) {
 }
 
 int parse_thread_count(nb::handle object) {
-  const char* const name = "count";
+  const char* const name = "num_threads";
   const nb::object count = int_of(object);
   if (!count.is_valid()) throw type_error(string(name) + ": expected an int, got " + class_name(object));
   return static_cast<int>(std::clamp<std::int64_t>(to_int64(name, count), INT_MIN, INT_MAX));

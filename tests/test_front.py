@@ -293,9 +293,9 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (call(A, B, out=bytes(24)), ValueError, READ_ONLY),
     (call(A, B, out=np.empty((3, 2), ">f4")), TypeError, f"out: {TYPES} >f4"),
     (lambda: maskmm.explain(A, "text"), TypeError, f"b: {NO_ARRAY}, got str"),  # type: ignore[arg-type]
-    (lambda: maskmm.set_num_threads(2.5), TypeError, "count: expected an int, got float"),  # type: ignore[arg-type]
+    (lambda: maskmm.set_num_threads(2.5), TypeError, "num_threads: expected an int, got float"),  # type: ignore[arg-type]
     (lambda: maskmm.set_num_threads(-(2**70)), ValueError,
-     "count: the integer does not fit into 64 bits: -1180591620717411303424"),
+     "num_threads: the integer does not fit into 64 bits: -1180591620717411303424"),
     (lambda: maskmm.new_stream("cpu"), TypeError, "device: expected a Device or a DeviceType, got str"),  # type: ignore[arg-type]
     (lambda: maskmm.synchronize(maskmm.cpu), TypeError, "stream: expected a Stream or None, got DeviceType"),  # type: ignore[arg-type]
 ]  # fmt: skip
