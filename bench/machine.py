@@ -53,18 +53,21 @@ def cores() -> list[int]:
     return list(found.values())
 
 
+def environment(threads: int, isa: str) -> dict[str, str]:
+    """The environment of a timed process: this one's, cleaned, with the settings for the threads and instructions."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(CLEANED)}
+    return kept | ISA_SETTINGS[isa] | dict.fromkeys(THREAD_SETTINGS, str(threads))
+
+
 def enter_clean_process(arguments: list[str], threads: int, isa: str) -> None:
     """Replaces this process by one that has a clean environment and may run on ``threads`` cores only.
 
-    Libraries read their variables and count the processors when they are loaded, so this comes before their
-    import.
+    Libraries read their variables and count the processors when they are loaded, so this comes before their import.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(CLEANED)}
-    environment |= ISA_SETTINGS[isa] | dict.fromkeys(THREAD_SETTINGS, str(threads))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores()[:threads])
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *arguments], environment)
+    os.execve(sys.executable, [sys.executable, *arguments], environment(threads, isa))
 
 
 def settings() -> dict[str, str]:

@@ -29,8 +29,8 @@ PATTERNS = {
     "causal_out": "causal mask_out",
     "band_lhs": "banded mask_lhs",
     "band_out": "banded mask_out",
-    "diagonal_lhs": "8 diagonal groups, mask_lhs",
-    "diagonal_out": "8 diagonal groups, mask_out",
+    "diagonal_lhs": "8 diagonal groups (d = 0.125), mask_lhs",
+    "diagonal_out": "8 diagonal groups (d = 0.125), mask_out",
 }
 HOW = """x is the time divided by (live fraction * the time of the best dense library on the same shapes and types in
 the same run): at x = 1 time follows the live work at the speed of a dense library. The live fraction counts triples of
@@ -115,7 +115,7 @@ def x_table(cases: list[Record], blocks: Iterable[int]) -> str:
 
 
 def peer_table(machine: Machine, cases: list[Record]) -> str:
-    """How many times as long as maskmm each library takes."""
+    """How many times as long as maskmm each library takes; in parentheses where that is extrapolated."""
     peers = [name for name in machine.run["peers"] if name != "own"]
     rows = []
     for case in cases:
@@ -124,8 +124,10 @@ def peer_table(machine: Machine, cases: list[Record]) -> str:
         for name in peers:
             if name in case["times"]:
                 row.append(f"{case['times'][name]['median'] / own:.2f}")
+            elif name in case["predicted_seconds"]:
+                row.append(f"(about {case['predicted_seconds'][name] / own:.0f})")
             else:
-                row.append(case["not_timed"].get(name, "-"))
+                row.append("-")
         rows.append(row)
     return table(["", "maskmm", *(machine.run["peers"][name]["title"] for name in peers)], rows)
 

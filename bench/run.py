@@ -29,10 +29,10 @@ bench/report.py makes tables of them. Exit status: 0, or 1 where a result of mas
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.util
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -63,7 +63,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=7, help="timed calls of each peer (default: 7)")
     parser.add_argument(
-        "--limit", type=float, default=3.0, metavar="SECONDS", help="of one call of a masked peer"
+        "--limit", type=float, default=5.0, metavar="SECONDS", help="of one call of a masked peer"
     )
     parser.add_argument(
         "--budget", type=float, default=1.0, metavar="SECONDS", help="of a masked peer in a case"
@@ -170,11 +170,27 @@ def measure_all(options: argparse.Namespace, threads: int) -> int:
         print(f"\n{group}  ({threads} threads, {record['isa']})", flush=True)
         record["cases"] += session.measure_group(list(members), record["read_bandwidth_bytes_per_second"])
         record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        path.write_text(json.dumps(record, indent=1, default=dataclasses.asdict) + "\n")
+        record["load_at_end"] = round(os.getloadavg()[0], 2)
+        write(path, record)
     print(f"\nwritten: {path}")
     for failure in session.failures:
         print(f"WRONG: {failure}", file=sys.stderr)
     return 1 if session.own_failed else 0
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """A case takes a line, and six digits are enough: files that change can be compared."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.6g}")
+        if isinstance(value, dict):
+            return {key: rounded(item) for key, item in value.items()}
+        return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+    head = json.dumps(rounded({key: value for key, value in record.items() if key != "cases"}), indent=1)
+    cases = ",\n".join(json.dumps(rounded(case)) for case in record["cases"])
+    path.write_text(f'{head.rstrip("}").rstrip()},\n "cases": [\n{cases}\n]}}\n')
 
 
 def file_name(record: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ class Session:
         dense: dict[str, dict[str, measure.Entry]] = {}
         entries: dict[str, dict[str, measure.Entry]] = {}
         problems: dict[str, Problem] = {}
-        skipped: dict[str, dict[str, str]] = {}
+        skipped: dict[str, dict[str, float]] = {}
         for case in cases:
             problem = problems[case.name] = shapes.build(case, operands)
             if case.dense_key not in dense:
@@ -89,12 +89,12 @@ class Session:
         measure.time_in_turns([entry], 1, lambda number: None)
         return entry.seconds[0] / self._work(peer, CALIBRATION, problem)
 
-    def _fast_enough(self, case: Case, problem: Problem) -> tuple[list[Peer], dict[str, str]]:
+    def _fast_enough(self, case: Case, problem: Problem) -> tuple[list[Peer], dict[str, float]]:
         fast, skipped = [], {}
         for peer in self.masked:
             predicted = self.seconds_per_multiply_add[peer.name] * self._work(peer, case, problem)
             if predicted > self.limit:
-                skipped[peer.name] = f"about {predicted:.1f} s"
+                skipped[peer.name] = predicted
             else:
                 fast.append(peer)
         return fast, skipped
@@ -104,13 +104,13 @@ class Session:
         case: Case,
         problem: Problem,
         times: dict[str, Any],
-        skipped: dict[str, str],
+        skipped: dict[str, float],
         read_bandwidth: float,
     ) -> dict[str, Any]:
         live = shapes.live_fraction(problem)
         record: dict[str, Any] = dataclasses.asdict(case) | {"name": case.name, "group": case.group}
         del record["group_tag"]
-        record |= {"live_fraction": live, "times": times, "not_timed": skipped}
+        record |= {"live_fraction": live, "times": times, "predicted_seconds": skipped}
         medians = {peer.name: times[peer.name]["median"] for peer in self.dense if peer.name in times}
         if medians:
             best = min(medians, key=lambda name: medians[name])
