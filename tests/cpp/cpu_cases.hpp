@@ -114,6 +114,14 @@ inline Strided make_strided(Random& random, const Dims& shape, Dtype dtype, bool
   return result;
 }
 
+inline void fill(Random& random, const Strided& operand) {
+  std::normal_distribution<double> normal;
+  const double spread = is_floating(operand.view.dtype) ? 1 : 20;
+  for_each_index(operand.view.shape, [&](const auto& index) {
+    store(element(operand.view, index), operand.view.dtype, spread * normal(random));
+  });
+}
+
 struct Case {
   BlockSize block_size = 64;
   Strided a, b, out;

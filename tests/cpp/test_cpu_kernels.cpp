@@ -1,8 +1,6 @@
 // Every kernel set that runs here, on random problems of every type, stride and mask, against the triple loop.
 #include <gtest/gtest.h>
 
-#include <cfenv>
-
 #include "cpu/dispatch.hpp"
 #include "cpu/run.hpp"
 #include "cpu_cases.hpp"
@@ -34,14 +32,6 @@ std::optional<Strided> make_mask(Random& random, const Dims& batch, std::int64_t
     store(element(mask.view, index), mask.view.dtype, value);
   });
   return mask;
-}
-
-void fill(Random& random, const Strided& operand) {
-  std::normal_distribution<double> normal;
-  const double spread = is_floating(operand.view.dtype) ? 1 : 20;
-  for_each_index(operand.view.shape, [&](const auto& index) {
-    store(element(operand.view, index), operand.view.dtype, spread * normal(random));
-  });
 }
 
 Case random_case(Random& random) {
@@ -84,7 +74,7 @@ Case random_case(Random& random) {
 class CpuKernels : public testing::TestWithParam<const cpu::KernelSet*> {};
 
 TEST_P(CpuKernels, KeepsToTheBound) {
-  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+  for (std::uint64_t seed = 0; seed < 150; ++seed) {
     Random random(seed);
     Case test = random_case(random);
     std::vector<std::byte> before = test.out.memory;
