@@ -11,6 +11,7 @@ Operand make_operand(const View& view) {
   Operand operand;
   operand.data = static_cast<std::byte*>(const_cast<void*>(view.data));
   operand.dtype = view.dtype;
+  operand.device = view.device;
   if (view.ndim() < 2) return operand;  // an absent mask
   const int batch_axes = view.ndim() - 2;
   operand.row_stride_bytes = view.strides_bytes[batch_axes];

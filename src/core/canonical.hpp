@@ -18,6 +18,7 @@ struct Operand {
   std::int64_t row_stride_bytes = 0;
   std::int64_t col_stride_bytes = 0;
   Dims batch_strides_bytes;  // along Canonical::batch
+  Device device;             // a mask may be on the CPU where the rest is on a GPU
 
   bool present() const { return data != nullptr; }
   bool batched() const;  // some batch stride is not zero
