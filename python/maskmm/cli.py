@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import platform
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -82,27 +84,17 @@ def run(
     """
     paths = Paths(a, b, output, mask_out, mask_lhs, mask_rhs)
     start = time.perf_counter()
-    columns = (TextColumn("multiplying"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=1.0, visible=False)
-
-        def advance(share: float) -> None:
-            # A bar for work that takes a while, not a flash for work that is done at once.
-            slow = time.perf_counter() - start > 0.5
-            progress.update(task, completed=share, visible=slow)
-
-        try:
+    try:
+        with _progress_bar() as progress:
             report = multiply_files(
                 paths,
                 block_size=_parse_block_size(block_size),
                 precision=precision.value,
                 bfloat16=bfloat16,
-                progress=advance,
+                progress=progress,
             )
-        except (FileError, ValueError, TypeError, MemoryError, NotImplementedError) as error:
-            progress.stop()
-            _fail(str(error), paths)
+    except (FileError, ValueError, TypeError, MemoryError, NotImplementedError) as error:
+        _fail(str(error), paths)
     what = report.explanation
     print(
         f"{output}: {report.dtype} {report.shape}, {100 * what.live_fraction:.2f} % live, "
@@ -152,6 +144,26 @@ def demo(
         repeats or (1 if quick else 3),
         not random_weights,
     )
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[float], None]]:
+    """A function that is told the share of the work that is done. It draws on a terminal only, and only where the
+    work takes a while.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda share: None
+        return
+    start = time.perf_counter()
+    columns = (TextColumn("multiplying"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0, visible=False)
+
+        def advance(share: float) -> None:
+            bar.update(task, completed=share, visible=time.perf_counter() - start > 0.5)
+
+        yield advance
 
 
 def _parse_block_size(text: str) -> int | tuple[int, int, int]:
