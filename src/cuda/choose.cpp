@@ -1,0 +1,225 @@
+#include "cuda/choose.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+
+#include "maskmm/error.hpp"
+
+namespace maskmm::cuda {
+namespace {
+
+using core::Canonical;
+using core::Operand;
+using core::ceil_div;
+using core::round_up;
+
+constexpr std::int64_t kAlignment = 256;  // of the parts of the workspace
+constexpr std::int64_t kMaxSplits = 32;
+constexpr std::int64_t kLeastSplitK = 256;  // elements of k that are worth a tile of their own
+constexpr int kMaxStages = 8;
+constexpr int kRowsPerGroup = 2048;  // of tiles that run side by side: about what L2 holds of a
+
+bool is_multiple(std::int64_t value, std::int64_t of) { return value % of == 0; }
+
+bool all_multiples(const Operand& operand, std::int64_t of) {
+  const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(operand.data));
+  return is_multiple(address, of) &&
+         std::ranges::all_of(operand.batch_strides_bytes, [of](std::int64_t stride) { return is_multiple(stride, of); });
+}
+
+BatchStrides batch_strides(const Operand& operand) {
+  BatchStrides result{};
+  std::ranges::copy(operand.batch_strides_bytes, result.bytes);
+  return result;
+}
+
+Source make_source(const Operand& operand, bool lines_are_rows, std::int64_t lines, std::int64_t k, Dtype element) {
+  Source source{};
+  source.data = operand.data;
+  source.line_stride = lines_are_rows ? operand.row_stride_bytes : operand.col_stride_bytes;
+  source.k_stride = lines_are_rows ? operand.col_stride_bytes : operand.row_stride_bytes;
+  source.lines = lines;
+  source.batch = batch_strides(operand);
+  source.dtype = operand.dtype;
+  const auto size = static_cast<std::int64_t>(size_of(element));
+  source.native = operand.dtype == element && all_multiples(operand, size) && is_multiple(source.line_stride, size) &&
+                  is_multiple(source.k_stride, size);
+  // An axis of one element has no stride that matters.
+  const bool k_runs = source.k_stride == size || k == 1, lines_run = source.line_stride == size || lines == 1;
+  const bool aligned = source.native && all_multiples(operand, 16);
+  const bool k_vectors = aligned && k_runs && (is_multiple(source.line_stride, 16) || lines == 1);
+  const bool line_vectors = aligned && lines_run && (is_multiple(source.k_stride, 16) || k == 1);
+  source.vectors = k_vectors || line_vectors;
+  source.k_major = source.vectors ? k_vectors : std::abs(source.k_stride) <= std::abs(source.line_stride);
+  return source;
+}
+
+Result make_result(const Canonical& canonical) {
+  const Operand& out = canonical.out;
+  const auto size = static_cast<std::int64_t>(size_of(out.dtype));
+  Result result{};
+  result.data = out.data;
+  result.row_stride = out.row_stride_bytes;
+  result.col_stride = out.col_stride_bytes;
+  result.batch = batch_strides(out);
+  result.dtype = out.dtype;
+  result.vectors = (out.col_stride_bytes == size || canonical.n.extent == 1) && all_multiples(out, 16) &&
+                   (is_multiple(out.row_stride_bytes, 16) || canonical.m.extent == 1);
+  result.aligned =
+      all_multiples(out, size) && is_multiple(out.row_stride_bytes, size) && is_multiple(out.col_stride_bytes, size);
+  return result;
+}
+
+std::int64_t tiles_of(const Canonical& canonical, const Kernel& kernel) {
+  return ceil_div(canonical.m.extent, kernel.rows) * ceil_div(canonical.n.extent, kernel.columns) *
+         canonical.batch_size;
+}
+
+using FindKernel = Kernel (*)(TileKind, Masks);
+
+/// The tile for 16-bit types: where only mask_rhs is there, few block columns a tile; where tiles are few, small ones.
+Kernel choosing_kernel_16(const Canonical& canonical, const DeviceLimits& limits, FindKernel find, std::string& reason) {
+  const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
+  const Kernel large = find(only_rhs ? TileKind::tall : TileKind::wide, Masks::choosing);
+  const bool narrow = canonical.m.extent <= 64 || canonical.n.extent <= 64;
+  if (narrow || tiles_of(canonical, large) < limits.sms) {
+    reason = narrow ? "one side of the result is at most 64" : "large tiles would leave processors idle";
+    return find(TileKind::small, Masks::choosing);
+  }
+  reason = only_rhs ? "mask_rhs alone: few block columns a tile" : "tiles enough for every processor";
+  return large;
+}
+
+Kernel choosing_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits,
+                       std::string& reason) {
+  switch (choice.element) {
+    case Dtype::float16:
+      return choosing_kernel_16(canonical, limits, &float16_kernel, reason);
+    case Dtype::bfloat16:
+      return choosing_kernel_16(canonical, limits, &bfloat16_kernel, reason);
+    case Dtype::float64:
+      reason = "float64 tensor cores";
+      return float64_kernel(Masks::choosing);
+    default:
+      reason = canonical.precision == Precision::tf32 ? "float32 products in full precision, which \"tf32\" allows too"
+                                                      : "float32 products in full precision";
+      return float32_kernel(choice.a.k_major, choice.b.k_major, Masks::choosing);
+  }
+}
+
+Kernel scaling_kernel(const Choice& choice) {
+  switch (choice.element) {
+    case Dtype::float16:
+      return float16_kernel(TileKind::wide, Masks::scaling);
+    case Dtype::bfloat16:
+      return bfloat16_kernel(TileKind::wide, Masks::scaling);
+    case Dtype::float64:
+      return float64_kernel(Masks::scaling);
+    default:
+      return float32_kernel(choice.a.k_major, choice.b.k_major, Masks::scaling);
+  }
+}
+
+/// Splits of k that give every processor a tile, where the tiles of the result do not.
+std::int64_t splits_of(const Canonical& canonical, const Kernel& kernel, const DeviceLimits& limits) {
+  const std::int64_t slots = std::int64_t{limits.sms} * kernel.blocks_per_sm, tiles = tiles_of(canonical, kernel);
+  if (tiles * 2 > slots) return 1;
+  return std::clamp(std::min(slots / tiles, canonical.k.extent / kLeastSplitK), std::int64_t{1}, kMaxSplits);
+}
+
+Launch make_launch(const Canonical& canonical, const Kernel& kernel, std::int64_t splits, const DeviceLimits& limits) {
+  Launch launch;
+  launch.kernel = kernel;
+  Schedule& schedule = launch.schedule;
+  schedule.tiles_m = ceil_div(canonical.m.extent, kernel.rows);
+  schedule.tiles_n = ceil_div(canonical.n.extent, kernel.columns);
+  schedule.blocks_per_split = std::max<std::int64_t>(1, ceil_div(canonical.k.count(), splits));
+  schedule.splits = splits;
+  schedule.total = schedule.tiles_m * schedule.tiles_n * splits * canonical.batch_size;
+  schedule.group = std::max(1, kRowsPerGroup / kernel.rows);
+
+  const int shared = std::min(limits.shared_bytes_per_block,
+                              limits.shared_bytes_per_sm / kernel.blocks_per_sm - 1024);  // 1 KB is the system's
+  launch.stages = std::clamp(shared / kernel.stage_bytes, 1, kMaxStages);
+  if (launch.stages < 2) throw unsupported_error("CUDA: this GPU has too little shared memory");
+  launch.ahead = std::max(1, launch.stages - 2);
+  launch.blocks = std::min(schedule.total, std::int64_t{limits.sms} * kernel.blocks_per_sm);
+  return launch;
+}
+
+/// Words and, for a mask that is not bool, values.
+struct MaskBytes {
+  std::int64_t words = 0, scales = 0;
+};
+
+MaskBytes mask_bytes(const Canonical& canonical, const Operand& mask, std::int64_t rows, std::int64_t columns) {
+  if (!mask.present()) return {};
+  const std::int64_t all_rows = rows * (mask.batched() ? canonical.batch_size : 1);
+  return {all_rows * ceil_div(columns, 64) * 8,
+          mask.dtype == Dtype::bool_
+              ? 0
+              : all_rows * columns * static_cast<std::int64_t>(size_of(canonical.accumulate))};
+}
+
+WorkspaceLayout make_workspace(const Canonical& canonical, std::int64_t splits) {
+  WorkspaceLayout layout;
+  const auto take = [&](std::int64_t bytes) {
+    const std::int64_t offset = layout.bytes;
+    layout.bytes += round_up(bytes, kAlignment);
+    return offset;
+  };
+  const std::int64_t m = canonical.m.count(), n = canonical.n.count(), k = canonical.k.count();
+  const MaskBytes out = mask_bytes(canonical, canonical.mask_out, m, n);
+  const MaskBytes lhs = mask_bytes(canonical, canonical.mask_lhs, m, k);
+  const MaskBytes rhs = mask_bytes(canonical, canonical.mask_rhs, n, k);
+  layout.scaled = take(lhs.scales + rhs.scales > 0 ? 4 : 0);
+  layout.words_out = take(out.words), layout.words_lhs = take(lhs.words), layout.words_rhs = take(rhs.words);
+  layout.scales_out = take(out.scales), layout.scales_lhs = take(lhs.scales), layout.scales_rhs = take(rhs.scales);
+  const std::int64_t sums = splits * canonical.batch_size * canonical.m.extent * canonical.n.extent;
+  layout.partial = take(splits > 1 ? sums * static_cast<std::int64_t>(size_of(canonical.accumulate)) : 0);
+  return layout;
+}
+
+bool may_scale(const Operand& mask) { return mask.present() && mask.dtype != Dtype::bool_; }
+
+}  // namespace
+
+Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
+  if (limits.capability < 80) {
+    throw unsupported_error("CUDA: expected a GPU of compute capability 8.0 or later, got " +
+                            std::to_string(limits.capability / 10) + "." + std::to_string(limits.capability % 10));
+  }
+  for (const std::int64_t count : {canonical.m.count(), canonical.n.count(), canonical.k.count()}) {
+    if (count > std::numeric_limits<std::int32_t>::max()) {
+      throw unsupported_error("CUDA: expected at most 2147483647 blocks along an axis, got " + std::to_string(count));
+    }
+  }
+  Choice choice;
+  choice.element = canonical.out.dtype;
+  choice.a = make_source(canonical.a, true, canonical.m.extent, canonical.k.extent, choice.element);
+  choice.b = make_source(canonical.b, false, canonical.n.extent, canonical.k.extent, choice.element);
+  choice.out = make_result(canonical);
+
+  const Kernel kernel = choosing_kernel(canonical, choice, limits, choice.reason);
+  const std::int64_t blocks_per_split = std::max<std::int64_t>(
+      1, ceil_div(canonical.k.count(), splits_of(canonical, kernel, limits)));
+  const std::int64_t splits = std::max<std::int64_t>(1, ceil_div(canonical.k.count(), blocks_per_split));
+  choice.choosing = make_launch(canonical, kernel, splits, limits);
+  if (may_scale(canonical.mask_lhs) || may_scale(canonical.mask_rhs)) {
+    choice.scaling = make_launch(canonical, scaling_kernel(choice), splits, limits);
+  }
+  if (splits > 1) choice.reason += "; k in " + std::to_string(splits) + " parts, summed in order";
+  for (const auto& [name, source] : {std::pair{"a", &choice.a}, {"b", &choice.b}}) {
+    if (!source->vectors) {
+      choice.reason += std::string("; ") + (canonical.swapped == (*name == 'a') ? "b" : "a") +
+                       " is read element by element: " +
+                       (source->dtype != choice.element ? "its type is converted" : "its strides or address are not "
+                                                                                    "multiples of 16 bytes");
+    }
+  }
+  choice.workspace = make_workspace(canonical, splits);
+  return choice;
+}
+
+}  // namespace maskmm::cuda

@@ -1,0 +1,49 @@
+// Which kernel, which tiles, how much scratch memory: from shapes, types, strides, alignment and the device, never from
+// what the masks hold. Runs without a GPU.
+#pragma once
+
+#include <string>
+
+#include "core/canonical.hpp"
+#include "cuda/kernel_table.hpp"
+
+namespace maskmm::cuda {
+
+struct DeviceLimits {
+  int capability = 90;  // 10 * major + minor
+  int sms = 132;
+  int shared_bytes_per_block = 227 << 10;
+  int shared_bytes_per_sm = 228 << 10;
+};
+
+/// How one kernel is launched.
+struct Launch {
+  Kernel kernel;
+  Schedule schedule{};
+  int stages = 0, ahead = 0;
+  std::int64_t blocks = 0;  // of the grid
+};
+
+/// Offsets into the scratch memory.
+struct WorkspaceLayout {
+  std::int64_t scaled = 0;                         // one word
+  std::int64_t words_out = 0, words_lhs = 0, words_rhs = 0;
+  std::int64_t scales_out = 0, scales_lhs = 0, scales_rhs = 0;
+  std::int64_t partial = 0;
+  std::int64_t bytes = 0;
+};
+
+struct Choice {
+  Dtype element = Dtype::float32;  // of the kernel; operands of other types are converted as they are loaded
+  Source a{}, b{};
+  Result out{};
+  Launch choosing;
+  Launch scaling;       // has a kernel where mask_lhs or mask_rhs may scale: both are launched and one leaves at once
+  WorkspaceLayout workspace;
+  std::string reason;
+};
+
+/// Throws unsupported_error for devices below compute capability 8.0 and for more than 2^31 - 1 blocks along an axis.
+Choice choose(const core::Canonical& canonical, const DeviceLimits& limits);
+
+}  // namespace maskmm::cuda

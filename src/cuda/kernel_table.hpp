@@ -1,0 +1,28 @@
+// The kernels that are built: a row for each element type, tile and kind of masks.
+#pragma once
+
+#include "cuda/params.hpp"
+
+namespace maskmm::cuda {
+
+/// What a launch must know of a kernel.
+struct Kernel {
+  const void* function = nullptr;  // takes a MultiplyParams
+  const char* name = "";
+  int rows = 0, columns = 0;  // of its tile
+  int threads = 0;
+  int blocks_per_sm = 0;
+  int stage_bytes = 0;  // shared memory for each stage, barriers included
+};
+
+/// wide: few block rows, many block columns. tall: the other way round. small: for results that would leave most of the
+/// device idle otherwise.
+enum class TileKind { wide, tall, small };
+
+Kernel float16_kernel(TileKind kind, Masks masks);
+Kernel bfloat16_kernel(TileKind kind, Masks masks);
+/// Compiled for each layout in shared memory; the tile is the same for all.
+Kernel float32_kernel(bool a_k_major, bool b_k_major, Masks masks);
+Kernel float64_kernel(Masks masks);
+
+}  // namespace maskmm::cuda

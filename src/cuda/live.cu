@@ -1,0 +1,146 @@
+#include "cuda/live.hpp"
+
+#include "cuda/epilogue.cuh"
+
+namespace maskmm::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+
+/// A warp makes one word: each lane reads two mask values.
+template <class Accumulator>
+__device__ void make_word(const MaskParams& mask, const BatchShape& shape, std::int64_t index) {
+  const std::int64_t row_index = index / mask.words_per_row, word = index - row_index * mask.words_per_row;
+  const std::int64_t batch = row_index / mask.rows, row = row_index - batch * mask.rows;
+  const std::byte* from = mask.data + batch_offset(shape, mask.batch, batch) + row * mask.row_stride;
+  const int lane = threadIdx.x % 32;
+  std::uint64_t bits = 0;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const std::int64_t column = word * 64 + half * 32 + lane;
+    bool live = false;
+    if (column < mask.columns) {
+      const Accumulator value = core::element_as<Accumulator>(from + column * mask.col_stride, mask.dtype);
+      live = core::is_live(value);
+      if (mask.scales) static_cast<Accumulator*>(mask.scales)[row_index * mask.columns + column] = value;
+      if (mask.scaled && live && value != Accumulator(1)) *mask.scaled = 1;
+    }
+    bits |= std::uint64_t{__ballot_sync(kAllLanes, live)} << (32 * half);
+  }
+  if (lane == 0) mask.words[index] = bits;
+}
+
+__device__ std::int64_t words_of(const MaskParams& mask) {
+  return mask.data ? mask.batches * mask.rows * mask.words_per_row : 0;
+}
+
+template <class Accumulator>
+__global__ void __launch_bounds__(kThreads) live_kernel(const __grid_constant__ LiveParams params) {
+  const std::int64_t first = words_of(params.masks[0]), second = first + words_of(params.masks[1]);
+  const std::int64_t total = second + words_of(params.masks[2]);
+  const std::int64_t step = std::int64_t{gridDim.x} * kWarps;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; i < total; i += step) {
+    const int which = i < first ? 0 : i < second ? 1 : 2;
+    make_word<Accumulator>(params.masks[which], params.batch, i - (which == 0 ? 0 : which == 1 ? first : second));
+  }
+}
+
+template <class Element, class Accumulator>
+__global__ void __launch_bounds__(kThreads) reduce_kernel(const __grid_constant__ ReduceParams params) {
+  const std::int64_t per_matrix = params.m * params.n, total = per_matrix * params.batch_size;
+  const auto* partial = static_cast<const Accumulator*>(params.partial);
+  const auto* scales = static_cast<const Accumulator*>(params.scale_out.values);
+  const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < total; i += step) {
+    Accumulator sum = partial[i];
+    for (std::int64_t split = 1; split < params.splits; ++split) sum += partial[split * total + i];
+    const std::int64_t batch = i / per_matrix, in_matrix = i - batch * per_matrix;
+    const std::int64_t row = in_matrix / params.n, column = in_matrix - row * params.n;
+    if (sum == Accumulator(0) && signbit(sum)) {  // no live triple: see Epilogue
+      sum = Accumulator(0);
+    } else if (scales) {
+      sum *= scales[batch * params.scale_out.values_per_batch +
+                    (row >> params.block_m) * params.scale_out.values_per_row + (column >> params.block_n)];
+    }
+    Element element[1];
+    convert(sum, element[0]);
+    std::byte* to = params.out.data + batch_offset(params.batch, params.out.batch, batch) +
+                    row * params.out.row_stride + column * params.out.col_stride;
+    if (params.out.aligned) {
+      *reinterpret_cast<Element*>(to) = element[0];
+    } else {
+      memcpy(to, element, sizeof(Element));
+    }
+  }
+}
+
+/// A warp counts the live k blocks of one block of the result.
+__global__ void __launch_bounds__(kThreads)
+    count_kernel(const __grid_constant__ MultiplyParams params, unsigned long long* count) {
+  const std::int64_t rows = ((params.m - 1) >> params.block_m) + 1, columns = ((params.n - 1) >> params.block_n) + 1;
+  const std::int64_t total = params.batch_size * rows * columns;
+  const std::int64_t step = std::int64_t{gridDim.x} * kWarps;
+  const int lane = threadIdx.x % 32;
+  unsigned long long found = 0;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; i < total; i += step) {
+    const std::int64_t batch = i / (rows * columns), in_matrix = i - batch * rows * columns;
+    const std::int64_t row = in_matrix / columns, column = in_matrix - row * columns;
+    const auto words = [&](const BitRows& bits, std::int64_t r) {
+      return bits.words ? bits.words + batch * bits.words_per_batch + r * bits.words_per_row : nullptr;
+    };
+    const std::uint64_t* out = words(params.live_out, row);
+    if (out && !(out[column / 64] >> (column % 64) & 1)) continue;
+    const std::uint64_t *lhs = words(params.live_lhs, row), *rhs = words(params.live_rhs, column);
+    for (std::int64_t word = lane; word * 64 < params.k_blocks; word += 32) {
+      std::uint64_t bits = (lhs ? lhs[word] : ~std::uint64_t{0}) & (rhs ? rhs[word] : ~std::uint64_t{0});
+      const std::int64_t left = params.k_blocks - word * 64;
+      if (left < 64) bits &= (std::uint64_t{1} << left) - 1;
+      found += __popcll(bits);
+    }
+  }
+  if (found) atomicAdd(count, found);
+}
+
+unsigned grid_for(std::int64_t blocks, int sms) {
+  const std::int64_t most = std::int64_t{sms} * 8;
+  return static_cast<unsigned>(blocks < most ? blocks : most);
+}
+
+template <class Params, class... More>
+cudaError_t launch(void (*kernel)(Params, More...), unsigned grid, cudaStream_t stream, const Params& params,
+                   More... more) {
+  void* arguments[] = {const_cast<Params*>(&params), &more...};
+  return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(grid), dim3(kThreads), arguments, 0, stream);
+}
+
+}  // namespace
+
+cudaError_t launch_live(const LiveParams& params, Dtype accumulate, int sms, cudaStream_t stream) {
+  std::int64_t words = 0;
+  for (const MaskParams& mask : params.masks) words += mask.data ? mask.batches * mask.rows * mask.words_per_row : 0;
+  if (words == 0) return cudaSuccess;
+  const unsigned grid = grid_for((words + kWarps - 1) / kWarps, sms);
+  return accumulate == Dtype::float64 ? launch(&live_kernel<double>, grid, stream, params)
+                                      : launch(&live_kernel<float>, grid, stream, params);
+}
+
+cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream) {
+  const std::int64_t total = params.m * params.n * params.batch_size;
+  const unsigned grid = grid_for((total + kThreads - 1) / kThreads, sms);
+  if (accumulate == Dtype::float64) return launch(&reduce_kernel<double, double>, grid, stream, params);
+  switch (params.out.dtype) {
+    case Dtype::float16:
+      return launch(&reduce_kernel<__half, float>, grid, stream, params);
+    case Dtype::bfloat16:
+      return launch(&reduce_kernel<__nv_bfloat16, float>, grid, stream, params);
+    default:
+      return launch(&reduce_kernel<float, float>, grid, stream, params);
+  }
+}
+
+cudaError_t launch_count(const MultiplyParams& params, unsigned long long* count, int sms, cudaStream_t stream) {
+  return launch(&count_kernel, grid_for(std::int64_t{sms} * 8, sms), stream, params, count);
+}
+
+}  // namespace maskmm::cuda

@@ -1,0 +1,19 @@
+// The pre-pass and the reduction of split k: small launches around the main one.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "cuda/params.hpp"
+
+namespace maskmm::cuda {
+
+/// Contents of the masks that are present into bit rows and scales of the accumulating type.
+cudaError_t launch_live(const LiveParams& params, Dtype accumulate, int sms, cudaStream_t stream);
+
+/// Sums the parts of a split k in order, applies mask_out and writes the result.
+cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream);
+
+/// Adds the number of live triples to *count.
+cudaError_t launch_count(const MultiplyParams& params, unsigned long long* count, int sms, cudaStream_t stream);
+
+}  // namespace maskmm::cuda

@@ -1,0 +1,172 @@
+// Operands into shared memory: one stage holds kLines lines (rows of a, columns of b) by 128 bytes of k, in 16-byte
+// vectors. Only what is live is read; what lies outside the matrix becomes zeros.
+//
+//   k-major:     line * 128 bytes + (vector along k ^ swizzle(line)) * 16
+//   line-major:  k * kLines * sizeof(Element) + (vector along lines ^ swizzle(k)) * 16
+//
+// The swizzles keep both these writes and the kernels' reads free of bank conflicts.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "core/mask_value.hpp"
+#include "cuda/params.hpp"
+#include "cuda/ptx.cuh"
+
+namespace maskmm::cuda {
+
+inline constexpr int kStageKBytes = 128;  // bytes of k in a stage: 64 16-bit, 32 float32 or 16 float64 elements
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+template <class Element>
+__device__ constexpr int swizzle(int line_or_k) {
+  return sizeof(Element) == 8 ? (line_or_k & 3) << 1 : line_or_k & 7;
+}
+
+/// The element at `address`, converted as NumPy's astype does.
+template <class Element>
+__device__ inline Element load_element(const std::byte* address, Dtype dtype) {
+  if constexpr (sizeof(Element) == 8) {
+    return core::element_as<double>(address, dtype);
+  } else if constexpr (sizeof(Element) == 4) {
+    return core::element_as<float>(address, dtype);
+  } else {
+    constexpr bool is_half = std::is_same_v<Element, __half>;
+    Element result;
+    if (dtype == (is_half ? Dtype::float16 : Dtype::bfloat16)) {
+      const std::uint16_t bits = core::load_unaligned<std::uint16_t>(address);
+      memcpy(&result, &bits, sizeof bits);
+    } else if constexpr (is_half) {
+      result = __float2half_rn(core::element_as<float>(address, dtype));
+    } else {
+      result = __float2bfloat16_rn(core::element_as<float>(address, dtype));
+    }
+    return result;
+  }
+}
+
+/// What one stage needs of one operand. The stage is made of up to four parts, one for each live k block in it; lane i
+/// of every warp holds part i.
+struct StageParts {
+  std::int64_t k;       // first element along k
+  unsigned live_lines;  // bit i: line block i of the tile is needed
+  int part_shift;       // log2 of the elements of k in a part
+  int block_shift;      // log2 of the lines of a block
+
+  struct Part {
+    std::int64_t k;
+    unsigned live_lines;
+    int block_shift;
+    __device__ bool live(int line) const { return (live_lines >> (line >> block_shift)) & 1; }
+  };
+  /// The part that lies `offset` elements into the stage, from there on.
+  __device__ Part at(int offset) const {
+    const int index = offset >> part_shift;
+    return {__shfl_sync(kAllLanes, k, index) + (offset & ((1 << part_shift) - 1)),
+            __shfl_sync(kAllLanes, live_lines, index), block_shift};
+  }
+};
+
+template <class Element, int kLines, int kThreads>
+struct Loader {
+  static constexpr int kPerVector = 16 / sizeof(Element);
+  static constexpr int kStageK = kStageKBytes / sizeof(Element);
+  static constexpr int kBytes = kLines * kStageKBytes;
+  static constexpr int kVectors = kBytes / 16;
+  static_assert(kVectors % kThreads == 0 && kThreads % 8 == 0, "each thread moves the same number of vectors");
+
+  const std::byte* base;  // line 0 of the tile, k = 0
+  int lines_left;         // lines of the tile that lie in the matrix
+
+  __device__ void load(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
+    if (!source.vectors) {
+      load_elements(source, k_extent, parts, to);
+    } else if (source.k_major) {
+      load_k_major(source, k_extent, parts, to);
+    } else {
+      load_line_major(source, k_extent, parts, to);
+    }
+  }
+
+ private:
+
+  static __device__ int bytes_inside(std::int64_t elements_left) {
+    return elements_left >= kPerVector ? 16 : elements_left <= 0 ? 0 : static_cast<int>(elements_left) * int(sizeof(Element));
+  }
+
+  __device__ void load_k_major(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
+    constexpr int kLineStep = kThreads / 8;
+    const int vector = threadIdx.x % 8, first = threadIdx.x / 8;
+    const StageParts::Part part = parts.at(vector * kPerVector);
+    const int bytes = bytes_inside(k_extent - part.k);
+    const std::byte* from = base + part.k * std::int64_t{sizeof(Element)} + first * source.line_stride;
+    const std::int64_t step = kLineStep * source.line_stride;
+#pragma unroll 4
+    for (int i = 0; i < kLines / kLineStep; ++i) {
+      const int line = first + i * kLineStep;
+      if (part.live(line)) {
+        ptx::copy_16(to + line * kStageKBytes + ((vector ^ swizzle<Element>(line)) << 4), from,
+                     line < lines_left ? bytes : 0);
+      }
+      from += step;
+    }
+  }
+
+  __device__ void load_line_major(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
+    constexpr int kVectorsPerK = kLines * int(sizeof(Element)) / 16;
+    constexpr int kStep = kThreads / kVectorsPerK > 0 ? kThreads / kVectorsPerK : 1;
+    constexpr int kVectorStep = kThreads < kVectorsPerK ? kThreads : kVectorsPerK;
+#pragma unroll 1
+    for (int k_in_stage = 0; k_in_stage < kStageK; k_in_stage += kStep) {
+      const int k_offset = k_in_stage + threadIdx.x / kVectorStep % kStep;
+      const StageParts::Part part = parts.at(k_offset);
+      const std::byte* from = base + part.k * source.k_stride;
+#pragma unroll
+      for (int i = 0; i < kVectorsPerK; i += kVectorStep) {
+        const int vector = i + threadIdx.x % kVectorStep, line = vector * kPerVector;
+        if (part.live(line)) {
+          ptx::copy_16(to + k_offset * (kLines * int(sizeof(Element))) + ((vector ^ swizzle<Element>(k_offset)) << 4),
+                       from + line * int(sizeof(Element)), part.k < k_extent ? bytes_inside(lines_left - line) : 0);
+        }
+      }
+    }
+  }
+
+  /// Any strides, any type: element by element.
+  __device__ void load_elements(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
+    constexpr int kVectorsPerK = kLines * int(sizeof(Element)) / 16;
+#pragma unroll 1
+    for (int index = threadIdx.x; index < kVectors; index += kThreads) {
+      const int line = source.k_major ? index / 8 : index % kVectorsPerK * kPerVector;
+      const int k_offset = source.k_major ? index % 8 * kPerVector : index / kVectorsPerK;
+      const StageParts::Part part = parts.at(k_offset);
+      if (!part.live(line)) continue;
+      const std::byte* from = base + line * source.line_stride + part.k * source.k_stride;
+      const std::int64_t step = source.k_major ? source.k_stride : source.line_stride;
+      const int count = line >= lines_left || part.k >= k_extent ? 0
+                        : source.k_major ? bytes_inside(k_extent - part.k) / int(sizeof(Element))
+                                         : bytes_inside(lines_left - line) / int(sizeof(Element));
+      union {
+        Element elements[kPerVector];
+        uint4 vector;
+      } packed;
+      packed.vector = make_uint4(0, 0, 0, 0);
+#pragma unroll
+      for (int i = 0; i < kPerVector; ++i) {
+        if (i < count) {
+          packed.elements[i] = source.native ? *reinterpret_cast<const Element*>(from)
+                                             : load_element<Element>(from, source.dtype);
+        }
+        from += step;
+      }
+      const int offset = source.k_major
+                             ? line * kStageKBytes + ((index % 8 ^ swizzle<Element>(line)) << 4)
+                             : k_offset * (kLines * int(sizeof(Element))) +
+                                   ((index % kVectorsPerK ^ swizzle<Element>(k_offset)) << 4);
+      ptx::store_shared_16(to + offset, packed.vector);
+    }
+  }
+};
+
+}  // namespace maskmm::cuda

@@ -1,0 +1,263 @@
+// One call on a GPU: choose -> workspace -> masks -> kernel -> sums of a split k. Everything is enqueued on the stream.
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+#include <vector>
+
+#include "core/backend.hpp"
+#include "cuda/check.hpp"
+#include "cuda/choose.hpp"
+#include "cuda/live.hpp"
+#include "cuda/trace.hpp"
+#include "maskmm/error.hpp"
+
+namespace maskmm::cuda {
+namespace {
+
+using core::Canonical;
+using core::Operand;
+
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+DeviceLimits limits_of(int device) {
+  DeviceLimits limits;
+  limits.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor, device) +
+                      attribute(cudaDevAttrComputeCapabilityMinor, device);
+  limits.sms = attribute(cudaDevAttrMultiProcessorCount, device);
+  limits.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  limits.shared_bytes_per_sm = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+  return limits;
+}
+
+/// A mask as rows of bits along its `columns`: mask_rhs with its axes exchanged.
+struct MaskRows {
+  const char* name;
+  const Operand* operand;
+  std::int64_t rows, columns;
+  bool transposed;
+
+  std::int64_t row_stride() const { return transposed ? operand->col_stride_bytes : operand->row_stride_bytes; }
+  std::int64_t column_stride() const { return transposed ? operand->row_stride_bytes : operand->col_stride_bytes; }
+  std::int64_t batches(const Canonical& canonical) const { return operand->batched() ? canonical.batch_size : 1; }
+  std::int64_t elements(const Canonical& canonical) const { return batches(canonical) * rows * columns; }
+  bool on_host() const { return operand->present() && operand->device.type == DeviceType::cpu; }
+};
+
+bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+/// A mask that lies on the host, packed and copied in the order of the stream; none at all for one on the device.
+Workspace copy_of_host_mask(const Canonical& canonical, const MaskRows& mask, cudaStream_t stream) {
+  if (!mask.on_host()) return Workspace(0, canonical.device.index, stream);
+  if (is_capturing(stream)) {
+    throw device_error(std::string(mask.name) + ": expected an array on " + to_string(canonical.device) +
+                       " while the stream is being captured, got one on " + to_string(mask.operand->device));
+  }
+  const std::size_t size = size_of(mask.operand->dtype);
+  std::vector<std::byte> packed(static_cast<std::size_t>(mask.elements(canonical)) * size);
+  std::byte* to = packed.data();
+  for (std::int64_t batch = 0; batch < mask.batches(canonical); ++batch) {
+    const std::byte* matrix = core::batch_data(*mask.operand, canonical.batch, batch);
+    for (std::int64_t row = 0; row < mask.rows; ++row) {
+      for (std::int64_t column = 0; column < mask.columns; ++column, to += size) {
+        std::memcpy(to, matrix + row * mask.row_stride() + column * mask.column_stride(), size);
+      }
+    }
+  }
+  Workspace copy(packed.size(), canonical.device.index, stream);
+  if (!packed.empty()) {  // from pageable memory: the bytes are taken before the call returns
+    check(cudaMemcpyAsync(copy.data(), packed.data(), packed.size(), cudaMemcpyHostToDevice, stream),
+          "cudaMemcpyAsync");
+  }
+  return copy;
+}
+
+/// The masks of a call, ready for the kernels.
+class LiveMasks {
+ public:
+  LiveMasks(const Canonical& canonical, const Choice& choice, std::byte* workspace, int sms, cudaStream_t stream)
+      : canonical_(canonical),
+        out_{"mask_out", &canonical.mask_out, canonical.m.count(), canonical.n.count(), false},
+        lhs_{canonical.swapped ? "mask_rhs" : "mask_lhs", &canonical.mask_lhs, canonical.m.count(),
+             canonical.k.count(), false},
+        rhs_{canonical.swapped ? "mask_lhs" : "mask_rhs", &canonical.mask_rhs, canonical.n.count(),
+             canonical.k.count(), true},
+        copies_{copy_of_host_mask(canonical, out_, stream), copy_of_host_mask(canonical, lhs_, stream),
+                copy_of_host_mask(canonical, rhs_, stream)} {
+    const WorkspaceLayout& layout = choice.workspace;
+    if (choice.scaling.kernel.function) {
+      scaled_ = reinterpret_cast<unsigned*>(workspace + layout.scaled);
+      check(cudaMemsetAsync(scaled_, 0, sizeof *scaled_, stream), "cudaMemsetAsync");
+    }
+    LiveParams params{};
+    params.batch = batch_shape(canonical);
+    params.masks[0] = prepare(out_, copies_[0], workspace + layout.words_out, workspace + layout.scales_out, false);
+    params.masks[1] = prepare(lhs_, copies_[1], workspace + layout.words_lhs, workspace + layout.scales_lhs, true);
+    params.masks[2] = prepare(rhs_, copies_[2], workspace + layout.words_rhs, workspace + layout.scales_rhs, true);
+    check(launch_live(params, canonical.accumulate, sms, stream), "the launch of the mask pass");
+    for (int i = 0; i < 3; ++i) {
+      const MaskParams& mask = params.masks[i];
+      if (!mask.data) continue;
+      const std::int64_t batch_step = mask.batches > 1 ? mask.rows : 0;
+      bits_[i] = {mask.words, mask.words_per_row, batch_step * mask.words_per_row};
+      scales_[i] = {mask.scales, mask.columns, batch_step * mask.columns};
+    }
+  }
+
+  void give(MultiplyParams& params) const {
+    params.live_out = bits_[0], params.live_lhs = bits_[1], params.live_rhs = bits_[2];
+    params.scale_out = scales_[0], params.scale_lhs = scales_[1], params.scale_rhs = scales_[2];
+    params.scaled = scaled_;
+  }
+
+  static BatchShape batch_shape(const Canonical& canonical) {
+    BatchShape shape{};
+    shape.rank = canonical.batch.size();
+    for (int axis = 0; axis < shape.rank; ++axis) shape.size[axis] = canonical.batch[axis];
+    return shape;
+  }
+
+ private:
+  MaskParams prepare(const MaskRows& mask, const Workspace& copy, std::byte* words, std::byte* scales,
+                     bool tells_scaled) const {
+    MaskParams params{};
+    if (!mask.operand->present()) return params;
+    params.dtype = mask.operand->dtype;
+    params.rows = mask.rows, params.columns = mask.columns;
+    params.words_per_row = core::ceil_div(mask.columns, 64);
+    params.batches = mask.batches(canonical_);
+    params.words = reinterpret_cast<std::uint64_t*>(words);
+    params.scales = params.dtype == Dtype::bool_ ? nullptr : scales;
+    params.scaled = tells_scaled ? scaled_ : nullptr;
+    if (mask.on_host()) {
+      const auto size = static_cast<std::int64_t>(size_of(params.dtype));
+      params.data = copy.data();
+      params.row_stride = mask.columns * size, params.col_stride = size;
+      std::int64_t stride = mask.rows * mask.columns * size;
+      for (int axis = canonical_.batch.size() - 1; axis >= 0; --axis) {
+        params.batch.bytes[axis] = stride;
+        stride *= canonical_.batch[axis];
+      }
+    } else {
+      params.data = mask.operand->data;
+      params.row_stride = mask.row_stride(), params.col_stride = mask.column_stride();
+      for (int axis = 0; axis < mask.operand->batch_strides_bytes.size(); ++axis) {
+        params.batch.bytes[axis] = mask.operand->batch_strides_bytes[axis];
+      }
+    }
+    return params;
+  }
+
+  const Canonical& canonical_;
+  MaskRows out_, lhs_, rhs_;
+  Workspace copies_[3];
+  unsigned* scaled_ = nullptr;
+  BitRows bits_[3]{};
+  Scales scales_[3]{};
+};
+
+int log2_of(std::int64_t block) { return __builtin_ctzll(static_cast<unsigned long long>(block)); }
+
+MultiplyParams make_params(const Canonical& canonical, const Choice& choice, const LiveMasks& masks,
+                           std::byte* workspace) {
+  MultiplyParams params{};
+  params.m = canonical.m.extent, params.n = canonical.n.extent, params.k = canonical.k.extent;
+  params.k_blocks = canonical.k.count();
+  params.block_m = log2_of(canonical.m.block);
+  params.block_n = log2_of(canonical.n.block);
+  params.block_k = log2_of(canonical.k.block);
+  params.a = choice.a, params.b = choice.b, params.out = choice.out;
+  params.batch = LiveMasks::batch_shape(canonical);
+  params.batch_size = canonical.batch_size;
+  masks.give(params);
+  if (choice.choosing.schedule.splits > 1) params.partial = workspace + choice.workspace.partial;
+  return params;
+}
+
+void launch(const Launch& launch, MultiplyParams params, cudaStream_t stream) {
+  params.schedule = launch.schedule;
+  params.stages = launch.stages;
+  params.ahead = launch.ahead;
+  const int shared = launch.stages * launch.kernel.stage_bytes;
+  check(cudaFuncSetAttribute(launch.kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
+        "cudaFuncSetAttribute");
+  void* arguments[] = {&params};
+  check(cudaLaunchKernel(launch.kernel.function, dim3(static_cast<unsigned>(launch.blocks)),
+                         dim3(static_cast<unsigned>(launch.kernel.threads)), arguments,
+                         static_cast<std::size_t>(shared), stream),
+        launch.kernel.name);
+}
+
+}  // namespace
+
+void run(const Canonical& canonical, const Stream& stream) {
+  const TraceRange range("maskmm.block_masked_mm");
+  const DeviceScope scope(canonical.device.index);
+  const DeviceLimits limits = limits_of(canonical.device.index);
+  const Choice choice = choose(canonical, limits);
+  const auto handle = static_cast<cudaStream_t>(stream.handle);
+  const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle);
+  const LiveMasks masks(canonical, choice, workspace.data(), limits.sms, handle);
+  const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());
+  launch(choice.choosing, params, handle);
+  if (choice.scaling.kernel.function) launch(choice.scaling, params, handle);
+  if (params.partial) {
+    ReduceParams reduce{};
+    reduce.m = params.m, reduce.n = params.n, reduce.batch_size = params.batch_size;
+    reduce.splits = choice.choosing.schedule.splits;
+    reduce.block_m = params.block_m, reduce.block_n = params.block_n;
+    reduce.partial = params.partial;
+    reduce.out = params.out;
+    reduce.batch = params.batch;
+    reduce.scale_out = params.scale_out;
+    check(launch_reduce(reduce, canonical.accumulate, limits.sms, handle), "the launch of the sum over parts of k");
+  }
+}
+
+Explanation explain(const Canonical& canonical, const Stream& stream) {
+  const DeviceScope scope(canonical.device.index);
+  const DeviceLimits limits = limits_of(canonical.device.index);
+  const Choice choice = choose(canonical, limits);
+  const auto handle = static_cast<cudaStream_t>(stream.handle);
+  if (is_capturing(handle)) throw device_error("explain: reads the masks, which cannot be while the stream is captured");
+  const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle);
+  const LiveMasks masks(canonical, choice, workspace.data(), limits.sms, handle);
+  const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());
+
+  struct {
+    unsigned long long live = 0;
+    unsigned scaled = 0;
+  } found;
+  const Workspace count(sizeof found.live, canonical.device.index, handle);
+  auto* live = reinterpret_cast<unsigned long long*>(count.data());
+  check(cudaMemsetAsync(live, 0, sizeof *live, handle), "cudaMemsetAsync");
+  check(launch_count(params, live, limits.sms, handle), "the launch of the count");
+  check(cudaMemcpyAsync(&found.live, live, sizeof *live, cudaMemcpyDeviceToHost, handle), "cudaMemcpyAsync");
+  if (params.scaled) {
+    check(cudaMemcpyAsync(&found.scaled, params.scaled, sizeof found.scaled, cudaMemcpyDeviceToHost, handle),
+          "cudaMemcpyAsync");
+  }
+  check(cudaStreamSynchronize(handle), "cudaStreamSynchronize");
+
+  const Launch& used = found.scaled ? choice.scaling : choice.choosing;
+  Explanation result;
+  result.device = canonical.device;
+  result.kernel = used.kernel.name;
+  result.isa = "sm_" + std::to_string(limits.capability);
+  result.reason = choice.reason;
+  result.threads = static_cast<int>(used.blocks) * used.kernel.threads;
+  const double triples = static_cast<double>(canonical.batch_size) * static_cast<double>(canonical.m.count()) *
+                         static_cast<double>(canonical.n.count()) * static_cast<double>(canonical.k.count());
+  result.live_fraction = triples > 0 ? static_cast<double>(found.live) / triples : 0;
+  result.workspace_bytes = choice.workspace.bytes;
+  return result;
+}
+
+}  // namespace maskmm::cuda

@@ -1,0 +1,40 @@
+// Float masks: the product of one live k block, times the two masks' values, onto the main sum.
+#pragma once
+
+#include "cuda/kernel.cuh"
+
+namespace maskmm::cuda {
+
+/// One square's factor mask_lhs * mask_rhs.
+template <class Accumulator>
+struct PairScale {
+  Accumulator lhs, rhs;
+
+  /// `part` of the stage, block row and block column of the tile.
+  __device__ PairScale(const MultiplyParams& params, const std::byte* scales, int part, int block_row,
+                       int block_column) {
+    const auto* values = reinterpret_cast<const Accumulator*>(scales) + part * 32;
+    lhs = params.scale_lhs.values ? values[block_row] : Accumulator(1);
+    rhs = params.scale_rhs.values ? values[16 + block_column] : Accumulator(1);
+  }
+
+  /// Whether lhs * rhs is exact up to rounding, so that it may be formed first.
+  __device__ bool is_plain() const {
+    if constexpr (sizeof(Accumulator) == 4) {
+      const float product = fabsf(lhs * rhs);
+      return product >= 1.17549435e-38f && product <= 3.40282347e+38f;
+    } else {
+      return true;
+    }
+  }
+
+  __device__ void add(Accumulator& sum, Accumulator block_sum, bool plain) const {
+    if (plain) {
+      sum = fma(lhs * rhs, block_sum, sum);
+    } else {
+      sum += static_cast<Accumulator>(static_cast<double>(lhs) * rhs * block_sum);
+    }
+  }
+};
+
+}  // namespace maskmm::cuda

@@ -1,0 +1,171 @@
+// What next: the tiles of a launch in their order, and the live blocks of k of one tile.
+#pragma once
+
+#include "cuda/load.cuh"
+#include "cuda/params.hpp"
+
+namespace maskmm::cuda {
+
+struct Tile {
+  std::int64_t batch, split;
+  std::int64_t row, column;  // first element
+};
+
+__device__ inline std::int64_t smaller(std::int64_t x, std::int64_t y) { return x < y ? x : y; }
+
+/// Groups of rows of tiles: the tiles that run at one time share rows of a and columns of b in L2.
+__device__ inline Tile tile_at(const Schedule& schedule, std::int64_t index, int rows, int columns) {
+  const std::int64_t per_matrix = schedule.tiles_m * schedule.tiles_n;
+  const std::int64_t matrix = index / per_matrix, tile = index - matrix * per_matrix;
+  const std::int64_t per_group = schedule.group * schedule.tiles_n;
+  const std::int64_t group = tile / per_group, in_group = tile - group * per_group;
+  const std::int64_t first = group * schedule.group, height = smaller(schedule.group, schedule.tiles_m - first);
+  const std::int64_t column = in_group / height;
+  Tile result;
+  result.batch = matrix / schedule.splits;
+  result.split = matrix - result.batch * schedule.splits;
+  result.row = (first + in_group - column * height) * rows;
+  result.column = column * columns;
+  return result;
+}
+
+/// Byte offset of element `index` of the batch.
+__device__ inline std::int64_t batch_offset(const BatchShape& shape, const BatchStrides& strides, std::int64_t index) {
+  std::int64_t offset = 0;
+  for (int axis = shape.rank - 1; axis >= 0 && index != 0; --axis) {
+    const std::int64_t rest = index / shape.size[axis];
+    offset += (index - rest * shape.size[axis]) * strides.bytes[axis];
+    index = rest;
+  }
+  return offset;
+}
+
+__device__ inline std::uint64_t or_over_warp(std::uint64_t bits) {
+  const unsigned low = __reduce_or_sync(kAllLanes, static_cast<unsigned>(bits));
+  const unsigned high = __reduce_or_sync(kAllLanes, static_cast<unsigned>(bits >> 32));
+  return std::uint64_t{high} << 32 | low;
+}
+
+/// Walks the live k blocks of a tile of up to 16 x 16 blocks. Every warp walks for itself. Lanes 0 to 15 each hold the
+/// bit row of a block row of the tile, lanes 16 to 31 that of a block column.
+///
+/// kWarpRows x kWarpColumns is the part of the tile that this warp multiplies, in squares of 16 x 16.
+template <int kTileRows, int kTileColumns, int kWarpRows, int kWarpColumns>
+struct Walker {
+  static_assert(kWarpRows * kWarpColumns <= 16);
+
+  int k_block;           // the live block that the walk stands at
+  unsigned live_lines;   // bits 0 to 15: block rows of a that some live triple needs, 16 to 31: block columns of b
+  unsigned live_pairs;   // bit i * kWarpColumns + j: square (i, j) of this warp is live
+  bool done = true;
+
+  __device__ void start(const MultiplyParams& params, const Tile& tile, int warp_row, int warp_column) {
+    const int lane = threadIdx.x % 32;
+    const bool is_row = lane < 16;
+    const int block_shift = is_row ? smaller_shift<kTileRows>(params.block_m) : smaller_shift<kTileColumns>(params.block_n);
+    const std::int64_t first = is_row ? tile.row : tile.column, extent = is_row ? params.m : params.n;
+    const std::int64_t element = first + (std::int64_t{lane % 16} << block_shift);
+    const bool inside = element < extent && ((lane % 16) << block_shift) < (is_row ? kTileRows : kTileColumns);
+    const BitRows& bits = is_row ? params.live_lhs : params.live_rhs;
+    row_ = bits.words + tile.batch * bits.words_per_batch +
+           (element >> (is_row ? params.block_m : params.block_n)) * bits.words_per_row;
+    bits_are_ = !inside ? kZeros : bits.words == nullptr ? kOnes : kInMemory;
+
+    row_shift_ = (warp_row + lane / kWarpColumns % kWarpRows * 16) >> smaller_shift<kTileRows>(params.block_m);
+    column_shift_ = 16 + ((warp_column + lane % kWarpColumns * 16) >> smaller_shift<kTileColumns>(params.block_n));
+    partners_ = is_row ? 0xffff0000u : 0x0000ffffu;
+    pair_ = lane < kWarpRows * kWarpColumns;
+    if (params.live_out.words != nullptr) start_filter(params, tile, inside, element);
+
+    const int begin = static_cast<int>(tile.split * params.schedule.blocks_per_split);
+    end_ = static_cast<int>(smaller(begin + params.schedule.blocks_per_split, params.k_blocks));
+    base_ = begin / 64 * 64;
+    live_ = 0;
+    done = begin >= end_;
+    if (done) return;
+    ahead_ = read(base_);
+    next_word(begin);
+    advance(params);
+  }
+
+  /// To the next live block, or `done`.
+  __device__ void advance(const MultiplyParams& params) {
+    for (;;) {
+      while (live_ == 0) {
+        base_ += 64;
+        if (base_ >= end_) {
+          done = true;
+          return;
+        }
+        next_word(base_);
+      }
+      const int bit = __ffsll(static_cast<long long>(live_)) - 1;
+      live_ &= live_ - 1;
+      const bool mine = (word_ >> bit) & 1;
+      const unsigned lines = __ballot_sync(kAllLanes, mine);
+      live_lines = params.live_out.words != nullptr ? __ballot_sync(kAllLanes, mine && (lines & partners_) != 0) : lines;
+      if (live_lines == 0) continue;
+      live_pairs = __ballot_sync(kAllLanes, pair_ && (lines >> row_shift_) & (lines >> column_shift_) & 1);
+      k_block = base_ + bit;
+      return;
+    }
+  }
+
+ private:
+  template <int kExtent>
+  static __device__ int smaller_shift(int block_shift) {
+    constexpr int kLog2 = kExtent == 32 ? 5 : kExtent == 64 ? 6 : kExtent == 128 ? 7 : 8;
+    static_assert(1 << kLog2 == kExtent);
+    return block_shift < kLog2 ? block_shift : kLog2;
+  }
+
+  /// mask_out: each lane keeps the block columns (or rows) whose pairing with its own row (or column) is live.
+  __device__ void start_filter(const MultiplyParams& params, const Tile& tile, bool inside, std::int64_t element) {
+    const int lane = threadIdx.x % 32;
+    const BitRows& bits = params.live_out;
+    unsigned row_bits = 0;
+    if (lane < 16 && inside) {
+      const std::int64_t block_column = tile.column >> params.block_n;
+      const std::uint64_t word = bits.words[tile.batch * bits.words_per_batch +
+                                            (element >> params.block_m) * bits.words_per_row + block_column / 64];
+      row_bits = static_cast<unsigned>(word >> (block_column % 64)) & 0xffffu;
+    }
+    unsigned column_bits = 0;
+    bool pair = false;
+#pragma unroll 1
+    for (int row = 0; row < 16; ++row) {
+      const unsigned other = __shfl_sync(kAllLanes, row_bits, row);
+      column_bits |= ((other >> (lane % 16)) & 1) << row;
+      if (row == row_shift_) pair = (other >> (column_shift_ - 16)) & 1;
+    }
+    partners_ = lane < 16 ? row_bits << 16 : column_bits;
+    pair_ = pair_ && pair;
+  }
+
+  /// This lane's bits of the 64 blocks from `base` on.
+  __device__ std::uint64_t read(int base) const {
+    if (bits_are_ == kInMemory) return base < end_ ? row_[base / 64] : 0;
+    return bits_are_ == kOnes ? ~std::uint64_t{0} : 0;
+  }
+
+  /// Takes the word that was fetched ahead; blocks before `begin` and from end_ on are left out.
+  __device__ void next_word(int begin) {
+    word_ = ahead_;
+    ahead_ = read(base_ + 64);
+    const bool is_row = threadIdx.x % 32 < 16;
+    live_ = or_over_warp(is_row ? word_ : 0) & or_over_warp(is_row ? 0 : word_);
+    live_ &= ~std::uint64_t{0} << (begin - base_);
+    if (end_ - base_ < 64) live_ &= (std::uint64_t{1} << (end_ - base_)) - 1;
+  }
+
+  const std::uint64_t* row_;
+  std::uint64_t word_, ahead_;  // of this lane's row: under the walk, and the next
+  std::uint64_t live_;          // live k blocks of the tile that are still to come in this word
+  int base_, end_;
+  unsigned partners_;  // the block columns (or rows) that mask_out lets this lane's row (or column) meet
+  int row_shift_, column_shift_;
+  enum { kZeros, kOnes, kInMemory } bits_are_;
+  bool pair_;
+};
+
+}  // namespace maskmm::cuda

@@ -1,0 +1,85 @@
+// What the CUDA back end chooses; needs no GPU.
+#include <gtest/gtest.h>
+
+#include "core/canonical.hpp"
+#include "cuda/choose.hpp"
+#include "maskmm/error.hpp"
+
+namespace maskmm::cuda {
+namespace {
+
+core::Canonical canonical(std::int64_t m, std::int64_t n, std::int64_t k, Dtype dtype, std::int64_t block = 64) {
+  const auto size = static_cast<std::int64_t>(size_of(dtype));
+  core::Canonical result;
+  result.m = {m, block}, result.n = {n, block}, result.k = {k, block};
+  const auto operand = [&](std::int64_t columns) {
+    core::Operand made;
+    made.data = reinterpret_cast<std::byte*>(0x10000);
+    made.dtype = dtype;
+    made.row_stride_bytes = columns * size, made.col_stride_bytes = size;
+    return made;
+  };
+  result.a = operand(k), result.b = operand(n), result.out = operand(n);
+  result.accumulate = dtype == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+  result.device = Device::gpu;
+  return result;
+}
+
+core::Operand mask(Dtype dtype) {
+  core::Operand made;
+  made.data = reinterpret_cast<std::byte*>(0x20000);
+  made.dtype = dtype;
+  return made;
+}
+
+TEST(CudaChoose, OldGpusAreRefused) {
+  const core::Canonical c = canonical(64, 64, 64, Dtype::float32);
+  try {
+    choose(c, {.capability = 75});
+    ADD_FAILURE();
+  } catch (const unsupported_error& error) {
+    EXPECT_STREQ(error.what(), "CUDA: expected a GPU of compute capability 8.0 or later, got 7.5");
+  }
+}
+
+TEST(CudaChoose, TilesFollowTheMasks) {
+  core::Canonical c = canonical(8192, 8192, 8192, Dtype::bfloat16);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
+  c.mask_rhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 256x128");
+  EXPECT_EQ(choose(c, {}).scaling.kernel.function, nullptr);
+  c.mask_lhs = mask(Dtype::float32);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm80 bfloat16 128x128 scaling");
+}
+
+TEST(CudaChoose, FewTilesSplitK) {
+  const Choice choice = choose(canonical(64, 64, 8192, Dtype::float16), {});
+  EXPECT_STREQ(choice.choosing.kernel.name, "sm80 float16 64x64");
+  EXPECT_EQ(choice.choosing.schedule.splits, 32);
+  EXPECT_GE(choice.workspace.bytes, 32 * 64 * 64 * 4);
+  EXPECT_EQ(choose(canonical(8192, 8192, 8192, Dtype::float16), {}).choosing.schedule.splits, 1);
+}
+
+TEST(CudaChoose, OddStridesAreReadElementByElement) {
+  core::Canonical c = canonical(256, 256, 256, Dtype::float32);
+  EXPECT_TRUE(choose(c, {}).a.vectors);
+  EXPECT_TRUE(choose(c, {}).a.k_major);
+  EXPECT_FALSE(choose(c, {}).b.k_major);
+  c.a.row_stride_bytes += 4;
+  EXPECT_FALSE(choose(c, {}).a.vectors);
+  EXPECT_NE(choose(c, {}).reason.find("a is read element by element"), std::string::npos);
+  c.swapped = true;
+  EXPECT_NE(choose(c, {}).reason.find("b is read element by element"), std::string::npos);
+}
+
+TEST(CudaChoose, SmallSharedMemoryMeansFewerStages) {
+  const core::Canonical c = canonical(8192, 8192, 8192, Dtype::float16);
+  EXPECT_EQ(choose(c, {}).choosing.stages, 4);
+  EXPECT_EQ(choose(c, {.capability = 86, .sms = 84, .shared_bytes_per_block = 99 << 10, .shared_bytes_per_sm = 100 << 10})
+                .choosing.stages,
+            2);
+}
+
+}  // namespace
+}  // namespace maskmm::cuda
