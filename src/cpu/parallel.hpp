@@ -37,16 +37,24 @@ void parallel_for_unmarked(std::int64_t count, int threads, function_ref<void(st
 extern "C" void __tsan_acquire(void* address);
 extern "C" void __tsan_release(void* address);
 
-/// The thread sanitizer cannot see how the work is handed over, so it is told here.
-inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
+/// The thread sanitizer cannot see how oneTBB hands work over, so it is told here. Nothing of the object may be read
+/// before the acquire, hence the addresses.
+struct MarkedTask {
+  function_ref<void(std::int64_t)> task;
   char begin, end;
-  __tsan_release(&begin);
-  parallel_for_unmarked(count, threads, [&](std::int64_t i) {
+
+  void operator()(std::int64_t i) {
     __tsan_acquire(&begin);
     task(i);
     __tsan_release(&end);
-  });
-  __tsan_acquire(&end);
+  }
+};
+
+inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
+  MarkedTask marked{task, 0, 0};
+  __tsan_release(&marked.begin);
+  parallel_for_unmarked(count, threads, marked);
+  __tsan_acquire(&marked.end);
 }
 #else
 inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
