@@ -87,6 +87,7 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   choice.set = &set;
   choice.threads = max_threads;
   choice.a_in_place = has_plain_rows(canonical.a, canonical.accumulate, canonical.k.extent);
+  choice.b_plain = has_plain_rows(canonical.b, canonical.accumulate, canonical.n.extent);
   choice.out_direct = has_plain_rows(canonical.out, canonical.accumulate, canonical.n.extent);
   if (canonical.accumulate == Dtype::float64) {
     choose_shapes(canonical, set.f64, &choice);

@@ -27,6 +27,7 @@ struct Choice {
   std::int64_t chunk = 0;
   std::int64_t lda_packed = 0;
   bool a_in_place = false;  // micro-kernels read A where it is
+  bool b_plain = false;     // rows of B are copied as they are
   bool out_direct = false;  // micro-kernels write the result where it belongs
   int threads = 1;
 

@@ -166,22 +166,40 @@ void PanelTask<T>::find_used() {
 
 template <class T>
 void PanelTask<T>::pack_b() {
-  const Source source{b_, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
-  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.k_range * sliver;
   for (std::int64_t bj = bj_begin_; bj < bj_end_; ++bj) {
-    const std::int64_t block_begin = std::max(bj * column_block_, j_begin_);
-    const std::int64_t block_end = std::min((bj + 1) * column_block_, j_end_);
+    const std::int64_t j = std::max(bj * column_block_, j_begin_);
+    const std::int64_t columns = std::min((bj + 1) * column_block_, j_end_) - j;
     const std::uint64_t* bits = used(bj);
     const auto words = [&](std::int64_t word) { return bits[word - word_begin_]; };
+    std::int64_t waiting = -1, waiting_end = -1;  // a stretch that is copied when its successor is known
     for_each_stretch(bk_begin_, bk_end_, words, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
-      for (std::int64_t j = block_begin, columns; j < block_end; j += columns) {
-        const std::int64_t column = j - j_begin_, inside = column % sliver;
-        columns = std::min(sliver - inside, block_end - j);
-        T* to = panel_ + column / sliver * sliver_stride + (k - k_begin_) * sliver + inside;
-        pack<T>(*choice_.set, source.at(k, j), k_count, columns, to, sliver, round_up(columns, choice_.lanes));
-      }
+      if (waiting >= 0) pack_b_blocks(waiting, waiting_end, begin, end, j, columns);
+      waiting = begin;
+      waiting_end = end;
     });
+    if (waiting >= 0) pack_b_blocks(waiting, waiting_end, 0, 0, j, columns);
+  }
+}
+
+/// Blocks [begin, end) of B, columns [j, j + columns); the blocks [next, next_end) follow.
+template <class T>
+void PanelTask<T>::pack_b_blocks(std::int64_t begin, std::int64_t end, std::int64_t next, std::int64_t next_end,
+                                 std::int64_t j, std::int64_t columns) {
+  const Source source{b_, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
+  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.k_range * sliver;
+  const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
+  const std::int64_t column = j - j_begin_;
+  T* to = panel_ + column / sliver * sliver_stride + (k - k_begin_) * sliver + column % sliver;
+  if (choice_.b_plain) {
+    const auto at = [&](std::int64_t row) { return reinterpret_cast<const T*>(source.at(row, j).data); };
+    const std::int64_t next_k = c_.k.begin(next);
+    kernels_.copy_panel({at(k), c_.b.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)), k_count, columns, to,
+                         sliver, sliver_stride, at(next_k), std::min(c_.k.begin(next_end), c_.k.extent) - next_k});
+    return;
+  }
+  for (std::int64_t done = 0, part; done < columns; done += part, to += sliver_stride) {
+    part = std::min(sliver, columns - done);
+    pack<T>(*choice_.set, source.at(k, j + done), k_count, part, to, sliver, round_up(part, choice_.lanes));
   }
 }
 
@@ -384,6 +402,8 @@ void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
   call.ldb = sliver;
   call.lds = choice_.sums_ld;
   call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
+  call.dst_far = direct;
+  call.scaled = unit.scale != T(1) || unit.scale_second != T(1) || unit.scale_out != T(1);
   call.scale = unit.scale;
   call.scale_second = unit.scale_second;
   call.scale_out = unit.scale_out;

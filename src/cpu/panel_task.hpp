@@ -43,6 +43,8 @@ class PanelTask {
   void open_k_range(std::int64_t index);
   void find_used();
   void pack_b();
+  void pack_b_blocks(std::int64_t begin, std::int64_t end, std::int64_t next, std::int64_t next_end, std::int64_t j,
+                     std::int64_t columns);
   void multiply_rows(std::int64_t i, std::int64_t rows);
   void pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows);
   Tile next_tile(std::int64_t bi, std::int64_t j) const;

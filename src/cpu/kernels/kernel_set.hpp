@@ -35,9 +35,25 @@ struct MicroCall {
   std::int64_t lds;
   T* dst;
   std::int64_t ldd;
-  T scale;  // of this sum; its second factor is 1 unless the product of two would leave T's range
+  bool dst_far;  // not in the caches: prefetched
+  bool scaled;   // false: all scales are 1
+  T scale;       // of this sum; its second factor is 1 unless the product of two would leave T's range
   T scale_second;
   T scale_out;
+};
+
+/// Rows of B -> a packed panel: slivers of `sliver` columns, each with its rows one after another.
+template <class T>
+struct PanelCopy {
+  const T* from;
+  std::int64_t ldf;
+  std::int64_t rows;
+  std::int64_t columns;  // the last sliver is filled up with zeros to a multiple of the vector
+  T* to;
+  std::int64_t sliver;
+  std::int64_t sliver_stride;
+  const T* next;  // what will be copied after this: prefetched
+  std::int64_t next_rows;
 };
 
 /// Elements of a cache line: the step in which a micro-kernel walks k and prefetches.
@@ -55,6 +71,7 @@ struct Kernels {
   int chunk;                                         // inner elements to multiply at a time
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
+  void (*copy_panel)(const PanelCopy<T>&);
   /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.
   void (*transpose)(const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt);
 };

@@ -63,6 +63,13 @@ void micro_kernel(const MicroCall<T>& call) {
     MASKMM_UNROLL
     for (int j = 0; j < NV; ++j) c[i][j] = Vector{};
   }
+  if (call.dst_far) {
+    MASKMM_UNROLL
+    for (int i = 0; i < MR; ++i) {
+      MASKMM_UNROLL
+      for (int j = 0; j < NV * S::kLanes; j += kStep<T>) __builtin_prefetch(call.dst + i * call.ldd + j, 1, 3);
+    }
+  }
   const std::int64_t lda = call.lda, ldb = call.ldb;
   Prefetcher<T> prefetcher(call);
   for (const Run<T>* run = call.runs; run != call.runs_end; ++run) {
@@ -89,34 +96,107 @@ void micro_kernel(const MicroCall<T>& call) {
     }
     for (; k > 0; --k) multiply();
   }
-  const Vector scale = S::broadcast(call.scale), second = S::broadcast(call.scale_second);
-  const Vector scale_out = S::broadcast(call.scale_out);
-  MASKMM_UNROLL
-  for (int i = 0; i < MR; ++i) {
+  const auto finish = [&](auto result) {
     MASKMM_UNROLL
-    for (int j = 0; j < NV; ++j) {
-      Vector sum = c[i][j] * scale;
-      if (call.src != nullptr) {
-        sum = sum * second + S::load(call.src + i * call.lds + j * S::kLanes);
-      } else {
-        sum = sum * second;
+    for (int i = 0; i < MR; ++i) {
+      MASKMM_UNROLL
+      for (int j = 0; j < NV; ++j) {
+        S::store(call.dst + i * call.ldd + j * S::kLanes, result(c[i][j], call.src + i * call.lds + j * S::kLanes));
       }
-      S::store(call.dst + i * call.ldd + j * S::kLanes, sum * scale_out);
+    }
+  };
+  if (call.scaled) {
+    const Vector scale = S::broadcast(call.scale), second = S::broadcast(call.scale_second);
+    const Vector scale_out = S::broadcast(call.scale_out);
+    if (call.src != nullptr) {
+      finish([&](Vector sum, const T* src) { return (sum * scale * second + S::load(src)) * scale_out; });
+    } else {
+      finish([&](Vector sum, const T*) { return sum * scale * second * scale_out; });
+    }
+  } else if (call.src != nullptr) {
+    finish([&](Vector sum, const T* src) { return sum + S::load(src); });
+  } else {
+    finish([&](Vector sum, const T*) { return sum; });
+  }
+}
+
+/// Rows that packing prefetches ahead: scattered pieces of memory, which the hardware does not foresee.
+constexpr std::int64_t kRowsAhead = 16;
+
+template <class T>
+void prefetch_row(const T* row, std::int64_t columns) {
+  for (std::int64_t j = 0; j < columns; j += kStep<T>) __builtin_prefetch(row + j, 0, 3);
+}
+
+template <class T>
+void copy_panel(const PanelCopy<T>& copy) {
+  using S = Simd<T>;
+  for (std::int64_t row = 0; row < copy.rows; ++row) {
+    const std::int64_t ahead = row + kRowsAhead - copy.rows;
+    if (ahead < 0) {
+      prefetch_row(copy.from + (row + kRowsAhead) * copy.ldf, copy.columns);
+    } else if (ahead < copy.next_rows) {
+      prefetch_row(copy.next + ahead * copy.ldf, copy.columns);
+    }
+    const T* from = copy.from + row * copy.ldf;
+    T* to = copy.to + row * copy.sliver;
+    for (std::int64_t left = copy.columns; left > 0; left -= copy.sliver) {
+      const std::int64_t count = left < copy.sliver ? left : copy.sliver;
+      std::int64_t j = 0;
+      for (; j + S::kLanes <= count; j += S::kLanes) S::store(to + j, S::load(from + j));
+      if (j < count) {
+        for (; j < count; ++j) to[j] = from[j];
+        for (; j % S::kLanes != 0; ++j) to[j] = T(0);
+      }
+      from += copy.sliver;
+      to += copy.sliver_stride;
     }
   }
 }
 
-/// Squares that fit the first-level cache, so that lines which are read along columns are still there for the next.
+template <int... J>
+struct Lanes {};
+template <int Count, int... J>
+struct MakeLanes : MakeLanes<Count - 1, Count - 1, J...> {};
+template <int... J>
+struct MakeLanes<0, J...> {
+  using type = Lanes<J...>;
+};
+
+/// One of log2(lanes) steps of transposing a square of vectors: swaps its off-diagonal parts of `Width` elements.
+template <class T, int Width, int... J>
+void swap_parts(typename Simd<T>::Vector* rows, Lanes<J...> lanes) {
+  constexpr int kLanes = Simd<T>::kLanes;
+  MASKMM_UNROLL
+  for (int i = 0; i < kLanes; ++i) {
+    if (i & Width) continue;
+    const auto upper = rows[i], lower = rows[i + Width];
+    rows[i] = __builtin_shufflevector(upper, lower, (J & Width ? kLanes + J - Width : J)...);
+    rows[i + Width] = __builtin_shufflevector(upper, lower, (J & Width ? kLanes + J : J + Width)...);
+  }
+  if constexpr (Width > 1) swap_parts<T, Width / 2>(rows, lanes);
+}
+
 template <class T>
 void transpose(const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt) {
-  constexpr std::int64_t kSquare = kStep<T>;
-  for (std::int64_t i0 = 0; i0 < rows; i0 += kSquare) {
-    const std::int64_t i1 = i0 + kSquare < rows ? i0 + kSquare : rows;
-    for (std::int64_t j0 = 0; j0 < columns; j0 += kSquare) {
-      const std::int64_t j1 = j0 + kSquare < columns ? j0 + kSquare : columns;
-      for (std::int64_t j = j0; j < j1; ++j) {
-        for (std::int64_t i = i0; i < i1; ++i) to[j * ldt + i] = from[i * ldf + j];
+  using S = Simd<T>;
+  constexpr std::int64_t kLanes = S::kLanes;
+  for (std::int64_t i0 = 0; i0 < rows; i0 += kLanes) {
+    const std::int64_t i1 = i0 + kLanes < rows ? i0 + kLanes : rows;
+    for (std::int64_t i = i1; i < i1 + kLanes && i < rows; ++i) prefetch_row(from + i * ldf, columns);
+    std::int64_t j = 0;
+    if (i1 - i0 == kLanes) {
+      for (; j + kLanes <= columns; j += kLanes) {
+        typename S::Vector square[kLanes];
+        MASKMM_UNROLL
+        for (int i = 0; i < kLanes; ++i) square[i] = S::load(from + (i0 + i) * ldf + j);
+        swap_parts<T, kLanes / 2>(square, typename MakeLanes<kLanes>::type());
+        MASKMM_UNROLL
+        for (int i = 0; i < kLanes; ++i) S::store(to + (j + i) * ldt + i0, square[i]);
       }
+    }
+    for (; j < columns; ++j) {
+      for (std::int64_t i = i0; i < i1; ++i) to[j * ldt + i] = from[i * ldf + j];
     }
   }
 }

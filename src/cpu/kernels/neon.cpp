@@ -32,6 +32,7 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<T, 2, 8>(kernels);
   fill_rows<T, 3, 6>(kernels);
   fill_rows<T, 4, 6>(kernels);
+  kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   return kernels;
 }

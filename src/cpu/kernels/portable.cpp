@@ -50,6 +50,7 @@ constexpr Kernels<T> make_kernels() {
   kernels.chunk = 256;
   fill_rows<T, 1, 8>(kernels);
   fill_rows<T, 2, 4>(kernels);
+  kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   return kernels;
 }
