@@ -145,7 +145,9 @@ def case_table(machine: Machine, cases: list[Record]) -> str:
         row = [case["name"], f"{case['live_fraction']:.3g}", readable(own["median"]), spread(own)]
         if "best_dense" in case:
             name = case["best_dense"]
-            row.append(f"{readable(case['times'][name]['median'])} ({machine.run['peers'][name]['title']})")
+            library, _, other_type = name.partition(":")
+            title = " ".join(filter(None, (machine.run["peers"][library]["title"], other_type)))
+            row.append(f"{readable(case['times'][name]['median'])} ({title})")
         else:
             row.append("-")
         row.append(f"{case['x']:.2f}" if "x" in case else "-")
@@ -198,12 +200,11 @@ def document(machines: list[Machine]) -> str:
             parts += [f"### x for {dtype}, {size}^3, blocks of 64 / blocks of 32\n", x_table(cases, (64, 32))]
         if square:
             parts += ["### Times of other libraries, in multiples of maskmm's\n", peer_table(machine, square)]
+        masked_peers = {name for name, peer in machine.run["peers"].items() if peer["kind"] == "masked"}
         for suite in sorted({suite for suite, _ in machine.cases} - {"quick", "square", "threads"}):
             cases = machine.suite(suite)
             parts += [f"### Suite {suite}\n", case_table(machine, cases)]
-            if any(
-                machine.run["peers"][name]["kind"] == "masked" for case in cases for name in case["times"]
-            ):
+            if any(name in masked_peers for case in cases for name in case["times"]):
                 parts += ["In multiples of maskmm's time:\n", peer_table(machine, cases)]
     return "\n".join([*parts, *scaling(machines)])
 

@@ -9,6 +9,7 @@ from typing import Any
 import measure
 import shapes
 from peers.base import Array, Peer, Problem
+from peers.own import Own
 from shapes import Case
 
 CALIBRATION = Case("calibration", "float32", 512, 512, 512, (64, 64, 64), "lhs", 0.5)
@@ -49,13 +50,10 @@ class Session:
         measure.time_in_turns(turns, self.rounds, self._progress)
         records = {}
         for case in cases:
-            times = {
-                name: entry.summary()
-                for name, entry in {**dense[case.dense_key], **entries[case.name]}.items()
-            }
-            records[case.name] = self._record(
-                case, problems[case.name], times, skipped[case.name], read_bandwidth
-            )
+            found = {**_dense_of(case, dense), **entries[case.name]}
+            times = {name: entry.summary() for name, entry in found.items()}
+            record = self._record(case, problems[case.name], times, read_bandwidth)
+            records[case.name] = record | {"predicted_seconds": skipped[case.name]}
         for record in records.values():
             _compare(record, records)
             _print(record)
@@ -93,51 +91,50 @@ class Session:
         fast, skipped = [], {}
         for peer in self.masked:
             predicted = self.seconds_per_multiply_add[peer.name] * self._work(peer, case, problem)
-            if predicted > self.limit:
-                skipped[peer.name] = predicted
-            else:
+            if predicted <= self.limit:
                 fast.append(peer)
+            elif peer.takes(problem):
+                skipped[peer.name] = predicted
         return fast, skipped
 
     def _record(
-        self,
-        case: Case,
-        problem: Problem,
-        times: dict[str, Any],
-        skipped: dict[str, float],
-        read_bandwidth: float,
+        self, case: Case, problem: Problem, times: dict[str, Any], read_bandwidth: float
     ) -> dict[str, Any]:
-        live = shapes.live_fraction(problem)
+        live, work = shapes.live_fraction(problem), 2e-12 * case.multiply_adds
         record: dict[str, Any] = dataclasses.asdict(case) | {"name": case.name, "group": case.group}
         del record["group_tag"]
-        record |= {"live_fraction": live, "times": times, "predicted_seconds": skipped}
-        medians = {peer.name: times[peer.name]["median"] for peer in self.dense if peer.name in times}
-        if medians:
-            best = min(medians, key=lambda name: medians[name])
-            record |= {"best_dense": best, "dense_tflops": 2e-12 * case.multiply_adds / medians[best]}
-        if self.own is None or self.own.name not in times:
+        record |= {"live_fraction": live, "times": times}
+        dense = {peer.name for peer in self.dense}
+        medians = {name: found["median"] for name, found in times.items() if name.partition(":")[0] in dense}
+        best = min(medians, key=lambda name: medians[name], default=None)
+        if best:
+            record |= {"best_dense": best, "dense_tflops": work / medians[best]}
+        if not isinstance(self.own, Own) or self.own.name not in times:
             return record
         own = times[self.own.name]["median"]
-        explain = getattr(self.own, "explain", None)
-        record |= explain(problem) if explain else {}
-        record["live_tflops"] = 2e-12 * live * case.multiply_adds / own
-        record["dense_equivalent_tflops"] = 2e-12 * case.multiply_adds / own
-        if medians and live:
+        record |= self.own.explain(problem)
+        record |= {"live_tflops": live * work / own, "dense_equivalent_tflops": work / own}
+        if best and live:
             record["x"] = own / (live * medians[best])
-        if (
-            problem.mask_rhs is not None
-            and problem.mask_lhs is None
-            and problem.mask_out is None
-            and case.m <= 64
-        ):
-            live_bytes = live * problem.b.nbytes
-            record["times_read_of_b"] = own / (live_bytes / read_bandwidth) if live_bytes else None
+        if case.suite == "small_m" and live:
+            record["times_read_of_b"] = own / (live * problem.b.nbytes / read_bandwidth)
         return record
 
     def _progress(self, number: int) -> None:
         if sys.stderr.isatty():
             end = "\r" if number + 1 < self.rounds else "\r          \r"
             print(f"round {number + 1}/{self.rounds}", end=end, file=sys.stderr, flush=True)
+
+
+def _dense_of(case: Case, dense: dict[str, dict[str, measure.Entry]]) -> dict[str, measure.Entry]:
+    """The dense products to compare with; for 16-bit types also those of float32, where the group has them: a dense
+    library may be slower in 16 bits.
+    """
+    found = dict(dense[case.dense_key])
+    if case.dtype in ("bfloat16", "float16"):
+        wide = dense.get(dataclasses.replace(case, dtype="float32").dense_key, {})
+        found |= {f"{name}:float32": entry for name, entry in wide.items()}
+    return found
 
 
 def _compare(record: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:

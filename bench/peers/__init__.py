@@ -12,7 +12,7 @@ from peers.base import Missing, Peer, Problem, Run
 __all__ = ["NAMES", "Missing", "Peer", "Problem", "Run", "load"]
 
 # own first, then dense libraries, then libraries that know masks or sparse blocks
-NAMES = ("own", "openblas", "onednn", "mkl", "mkl_bsr", "scipy_bsr", "mlx", "torch_bsr")
+NAMES = ("own", "openblas", "onednn", "mkl", "mkl_bsr", "scipy_bsr", "mlx", "torch_bsr", "torch_dense")
 
 
 def load(name: str, threads: int) -> Peer:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -66,6 +65,10 @@ class Peer(abc.ABC):
     def describe(self) -> dict[str, str]:
         """Version, kernels and whatever else identifies what ran."""
 
+    def takes(self, problem: Problem) -> bool:
+        """False where `prepare` is known to give None."""
+        return True
+
     @abc.abstractmethod
     def prepare(self, problem: Problem) -> Run | None:
         """The problem ready to run, or None where this library has no such product."""
@@ -116,41 +119,49 @@ def blas_layout(matrix: Array) -> tuple[bool, int] | None:
     return None
 
 
-def masked(matrix: Array, mask: Array | None, block: tuple[int, int]) -> Array:
-    """A copy of the matrix with zeros where the mask is False."""
-    return (
-        matrix.copy()
-        if mask is None
-        else np.where(spread(mask, block, matrix.shape), matrix, matrix.dtype.type(0))
-    )
-
-
 @dataclass(frozen=True)
 class SparseTimesDense:
     """A problem with one masked operand, turned so that the masked one is on the left."""
 
-    left: Array  # zeros in the dead blocks
+    left: Array  # zeros in the dead blocks; scaled where the mask is not bool
     right: Array
     block: tuple[int, int]  # of left
     transposed: bool  # out^T = b^T a^T: the masked operand was on the right
 
 
-def sparse_times_dense(problem: Problem) -> SparseTimesDense | None:
-    """None where the masks, the types or the sizes are not for a library of block-sparse matrices (BSR)."""
+class BsrPeer(Peer):
+    """A library that multiplies a block-sparse matrix (BSR) by a dense one."""
+
+    kind = "masked"
+    square_blocks: ClassVar[bool] = True  # takes no others
+
+    def takes(self, problem: Problem) -> bool:
+        if problem.a.ndim != 2 or problem.mask_out is not None or problem.dtype not in ("float32", "float64"):
+            return False
+        if (problem.mask_lhs is None) == (problem.mask_rhs is None):
+            return False
+        block, (rows, inner), columns = problem.block, problem.a.shape, problem.b.shape[1]
+        outer, size = (block[0], rows) if problem.mask_lhs is not None else (block[1], columns)
+        divides = size % outer == 0 and inner % block[2] == 0
+        return divides and (outer == block[2] or not self.square_blocks)
+
+
+def sparse_times_dense(problem: Problem) -> SparseTimesDense:
+    """The problem as a `BsrPeer` takes it."""
     block_m, block_n, block_k = problem.block
-    lhs, rhs = problem.mask_lhs, problem.mask_rhs
-    if problem.a.ndim != 2 or problem.mask_out is not None or problem.dtype not in ("float32", "float64"):
-        return None
-    if lhs is not None and rhs is None:
-        left, block = masked(problem.a, lhs, (block_m, block_k)), (block_m, block_k)
-        turned = SparseTimesDense(left, problem.b, block, transposed=False)
-    elif rhs is not None and lhs is None:
-        left, block = masked(problem.b, rhs, (block_k, block_n)).T, (block_n, block_k)
-        turned = SparseTimesDense(left, problem.a.T, block, transposed=True)
-    else:
-        return None
-    divides = not (turned.left.shape[0] % block[0] or turned.left.shape[1] % block[1])
-    return turned if divides else None
+    if problem.mask_lhs is not None:
+        block = block_m, block_k
+        return SparseTimesDense(
+            _masked(problem.a, problem.mask_lhs, block), problem.b, block, transposed=False
+        )
+    assert problem.mask_rhs is not None
+    left = _masked(problem.b, problem.mask_rhs, (block_k, block_n)).T
+    return SparseTimesDense(left, problem.a.T, (block_n, block_k), transposed=True)
+
+
+def _masked(matrix: Array, mask: Array, block: tuple[int, int]) -> Array:
+    product: Array = matrix * spread(mask, block, matrix.shape)
+    return product
 
 
 def spread(mask: Array, block: tuple[int, int], shape: tuple[int, ...]) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from peers.base import Peer, Problem, Run, import_module, pointer, sparse_times_dense
+from peers.base import BsrPeer, Peer, Problem, Run, import_module, pointer, sparse_times_dense
 from peers.mkl import describe_mkl, open_mkl
 
 ZERO_BASED, ROW_MAJOR, NO_TRANSPOSE, GENERAL = 0, 101, 10, 20
@@ -21,10 +21,9 @@ class Description(ctypes.Structure):
     _fields_ = [("type", ctypes.c_int), ("mode", ctypes.c_int), ("diagonal", ctypes.c_int)]
 
 
-class MklBsr(Peer):
+class MklBsr(BsrPeer):
     name = "mkl_bsr"
     title = "MKL BSR"
-    kind = "masked"
     settle_seconds = 0.01
 
     def __init__(self, threads: int) -> None:
@@ -36,9 +35,9 @@ class MklBsr(Peer):
         return describe_mkl(self.library)
 
     def prepare(self, problem: Problem) -> Run | None:
-        turned = sparse_times_dense(problem)
-        if turned is None or turned.block[0] != turned.block[1]:
+        if not self.takes(problem):
             return None
+        turned = sparse_times_dense(problem)
         bsr = self.sparse.bsr_matrix(turned.left, blocksize=turned.block)
         pointers, columns = bsr.indptr.astype(np.int32), bsr.indices.astype(np.int32)
         values, right = np.ascontiguousarray(bsr.data), np.ascontiguousarray(turned.right)

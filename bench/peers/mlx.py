@@ -33,16 +33,17 @@ class Mlx(Peer):
     def describe(self) -> dict[str, str]:
         return {"version": self.mx.__version__, "blas": self.blas}
 
-    def prepare(self, problem: Problem) -> Run | None:
+    def takes(self, problem: Problem) -> bool:
         block_m, block_n, block_k = problem.block
+        return problem.dtype == "float32" and block_m in (32, 64) and block_m == block_n == block_k
+
+    def prepare(self, problem: Problem) -> Run | None:
         masks = problem.mask_out, problem.mask_lhs, problem.mask_rhs
-        if problem.dtype != "float32" or block_m not in (32, 64) or not block_m == block_n == block_k:
+        if not self.takes(problem) or all(mask is None for mask in masks):
             return None
-        if all(mask is None for mask in masks):
-            return None
-        mx = self.mx
+        mx, block = self.mx, problem.block[0]
         arrays = (mx.array(problem.a), mx.array(problem.b))
-        arguments = (*arrays, block_m, *(None if mask is None else mx.array(mask) for mask in masks))
+        arguments = (*arrays, block, *(None if mask is None else mx.array(mask) for mask in masks))
         results: list[Any] = [None]
 
         def call() -> None:

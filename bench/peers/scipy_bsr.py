@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from peers.base import Array, Peer, Problem, Run, import_module, sparse_times_dense
+from peers.base import Array, BsrPeer, Peer, Problem, Run, import_module, sparse_times_dense
 
 
-class ScipyBsr(Peer):
+class ScipyBsr(BsrPeer):
     name = "scipy_bsr"
     title = "SciPy BSR"
-    kind = "masked"
+    square_blocks = False
 
     def __init__(self) -> None:
         self.sparse = import_module("scipy.sparse")
@@ -22,9 +22,9 @@ class ScipyBsr(Peer):
         return {"version": import_module("scipy").__version__, "threads": "1"}
 
     def prepare(self, problem: Problem) -> Run | None:
-        turned = sparse_times_dense(problem)
-        if turned is None:
+        if not self.takes(problem):
             return None
+        turned = sparse_times_dense(problem)
         bsr = self.sparse.bsr_matrix(turned.left, blocksize=turned.block)
         results: list[Any] = [None]
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from peers.base import Array, Peer, Problem, Run, import_module, sparse_times_dense
+from peers.base import Array, BsrPeer, Peer, Problem, Run, import_module, sparse_times_dense
 
 
-class TorchBsr(Peer):
+class TorchBsr(BsrPeer):
     name = "torch_bsr"
     title = "torch BSR"
-    kind = "masked"
     settle_seconds = 0.02
 
     def __init__(self, threads: int) -> None:
@@ -24,9 +23,9 @@ class TorchBsr(Peer):
         return {"version": self.torch.__version__, "isa": self.torch.backends.cpu.get_cpu_capability()}
 
     def prepare(self, problem: Problem) -> Run | None:
-        turned = sparse_times_dense(problem)
-        if turned is None or turned.block[0] != turned.block[1]:
+        if not self.takes(problem):
             return None
+        turned = sparse_times_dense(problem)
         bsr = self.torch.from_numpy(turned.left.copy()).to_sparse_bsr(turned.block)
         dense = self.torch.from_numpy(turned.right)
         results: list[Any] = [None]
