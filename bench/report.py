@@ -44,11 +44,15 @@ class Machine:
     """All cases of one machine, instruction set and thread count."""
 
     def __init__(self, run: Record) -> None:
-        self.run = run  # the newest one
+        self.run = run  # the newest one, with the peers of all
         self.cases: dict[tuple[str, str], Record] = {}
 
     def add(self, run: Record) -> None:
-        self.run = run
+        peers = self.run["peers"] | run["peers"]  # a run may have had some only
+        left_out = {
+            name: why for name, why in (self.run["left_out"] | run["left_out"]).items() if name not in peers
+        }
+        self.run = run | {"peers": peers, "left_out": left_out}
         for case in run["cases"]:
             self.cases[case["suite"], case["name"]] = case | {"commit": run["commit"]}
 
