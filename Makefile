@@ -87,7 +87,7 @@ asan tsan: $(stamps)/tools $(BUILD)/gtest
 
 # --- style and speed -----------------------------------------------------------------------------------------------
 
-cpp_files = $(shell find include src python tests -name '*.[ch]pp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
+cpp_files = $(shell find include src python tests bench -name '*.[ch]pp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
 python_dirs = $(wildcard python tests bench examples cmake)
 
 lint: $(stamps)/extra-lint $(stamps)/extra-test
