@@ -1,6 +1,6 @@
 #!/bin/sh
 # make_venv.sh VENV: makes (or completes) the virtual environment with everything that a build needs, and says what the
-# machine lacks: Python 3.11 with its headers, and a C++20 compiler.
+# machine lacks: Python 3.11 with its headers, a C++20 compiler.
 set -eu
 here=$(dirname "$0")
 . "$here/need.sh"
@@ -36,6 +36,12 @@ compiler=${CXX:-$(command -v c++ || command -v g++ || command -v clang++ || true
 [ -n "$compiler" ] || fail "a C++ compiler is missing: install g++ or clang++, or set CXX"
 printf '%s\n' "$probe" | $compiler -std=c++20 -x c++ -fsyntax-only - 2>/dev/null ||
   fail "$compiler does not compile C++20: install g++ 12 or clang 15 or newer, or set CXX"
+
+# oneTBB comes from PyPI, where wheels for this processor exist.
+if [ "$(uname -m)" != x86_64 ]; then
+  printf '#include <tbb/version.h>\n' | $compiler -std=c++20 -x c++ -fsyntax-only - 2>/dev/null ||
+    need_apt libtbb-dev "oneTBB (PyPI has no wheel for $(uname -m))"
+fi
 
 "$python" -m pip install --quiet --disable-pip-version-check pip==26.3
 "$python" "$here/requirements.py" build tools runtime | xargs "$python" -m pip install --quiet
