@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,12 @@ def cores() -> list[int]:
     """One logical processor of each core that the process may run on."""
     if not hasattr(os, "sched_getaffinity"):
         return list(range(os.cpu_count() or 1))
+    return _one_of_each_core(os.sched_getaffinity(0))
+
+
+def _one_of_each_core(processors: Iterable[int]) -> list[int]:
     found: dict[tuple[str, str], int] = {}
-    for cpu in sorted(os.sched_getaffinity(0)):
+    for cpu in sorted(processors):
         topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
         try:
             key = (topology / "physical_package_id").read_text(), (topology / "core_id").read_text()
@@ -95,7 +100,7 @@ def describe(threads: int) -> dict[str, Any]:
         "cpu": fields.get("model name") or platform.processor() or platform.machine(),
         "cpu_family": family,
         "instructions": [flag for flag in notable if flag in flags],
-        "cores_of_machine": len(cores()) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores_of_machine": len(_one_of_each_core(range(os.cpu_count() or 1))),
         "threads": threads,
         "l2_bytes": _cache_bytes(2),
         "l3_bytes": _cache_bytes(3),

@@ -83,6 +83,9 @@ def main(argv: list[str]) -> int:
     if options.list:
         return print_list(options, whole="--suite" not in " ".join(argv))
     counts = [int(count) for count in filter(None, options.threads.split(","))] or [len(machine.cores())]
+    cores = len(machine.cores())
+    if max(counts) > cores or min(counts) < 1:
+        raise SystemExit(f"--threads: expected 1 to {cores}, the cores that are there, got {options.threads}")
     if not options.child:
         if len(counts) == 1:
             machine.enter_clean_process([__file__, *argv, "--child"], counts[0], options.isa)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
@@ -62,6 +65,23 @@ def test_x_counts_the_live_triples(results: Path) -> None:
     assert case["x"] == pytest.approx(own / (case["live_fraction"] * dense), rel=1e-4)
 
 
+def test_wrong_results_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    measure, base = importlib.import_module("measure"), importlib.import_module("peers.base")
+    a, b = np.ones((64, 64), np.float32), np.ones((64, 32), np.float32)
+    mask = np.array([[True, False], [False, False]])
+    problem = base.Problem(a, b, np.zeros((64, 32), np.float32), (32, 32, 32), mask_lhs=mask)
+    right = np.zeros((64, 32), np.float32)
+    right[:32] = 32
+    oracle = measure.Oracle(problem)
+    oracle.check(right, strict=True)
+    for index, value in (((0, 0), 32.001), ((31, 31), np.nan), ((32, 0), 1e-30), ((63, 31), -0.0)):
+        wrong = right.copy()
+        wrong[index] = value
+        with pytest.raises(measure.WrongResult, match=re.escape(f"1 of 2048 elements are wrong; {index}")):
+            oracle.check(wrong, strict=True)
+
+
 def test_the_report_fills_the_readme_and_is_stable(results: Path, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
@@ -87,6 +107,7 @@ def test_the_list_names_suites_and_peers() -> None:
     [
         (("--suite", "fast"), "unknown suite 'fast'; there are: quick, cpu, "),
         (("--peers", "cray"), "unknown peer 'cray'; there are: own, openblas, "),
+        (("--threads", "0"), "--threads: expected 1 to "),
         (("--filter", "nothing like it"), "no case is left; see --list"),
     ],
 )
