@@ -78,26 +78,33 @@ std::int64_t tiles_of(const Canonical& canonical, const Kernel& kernel) {
 
 using FindKernel = Kernel (*)(TileKind, Masks);
 
-/// The tile for 16-bit types: where only mask_rhs is there, few block columns a tile; where tiles are few, small ones.
-Kernel choosing_kernel_16(const Canonical& canonical, const DeviceLimits& limits, FindKernel find, std::string& reason) {
+/// The tile for 16-bit types. Where only mask_rhs is there, few block columns a tile; where tiles are few, small ones.
+Kernel choosing_kernel_16(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits, FindKernel find,
+                          std::string& reason) {
   const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
-  const Kernel large = find(only_rhs ? TileKind::tall : TileKind::wide, Masks::choosing);
-  const bool narrow = canonical.m.extent <= 64 || canonical.n.extent <= 64;
-  if (narrow || tiles_of(canonical, large) < limits.sms) {
-    reason = narrow ? "one side of the result is at most 64" : "large tiles would leave processors idle";
-    return find(TileKind::small, Masks::choosing);
+  const bool hopper = limits.capability == 90;
+  const Kernel large = find(!hopper ? TileKind::square : only_rhs ? TileKind::tall : TileKind::wide, Masks::choosing);
+  if (!choice.a.vectors || !choice.b.vectors) {
+    reason = "small tiles, more of whose threads load";
+  } else if (canonical.m.extent <= 64 || canonical.n.extent <= 64) {
+    reason = "one side of the result is at most 64";
+  } else if (tiles_of(canonical, large) < limits.sms) {
+    reason = "large tiles would leave processors idle";
+  } else {
+    reason = !hopper ? "tiles enough for every processor" : only_rhs ? "mask_rhs alone: few block columns a tile"
+                                                                      : "tiles enough for every processor";
+    return large;
   }
-  reason = only_rhs ? "mask_rhs alone: few block columns a tile" : "tiles enough for every processor";
-  return large;
+  return find(TileKind::small, Masks::choosing);
 }
 
 Kernel choosing_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits,
                        std::string& reason) {
   switch (choice.element) {
     case Dtype::float16:
-      return choosing_kernel_16(canonical, limits, &float16_kernel, reason);
+      return choosing_kernel_16(canonical, choice, limits, &float16_kernel, reason);
     case Dtype::bfloat16:
-      return choosing_kernel_16(canonical, limits, &bfloat16_kernel, reason);
+      return choosing_kernel_16(canonical, choice, limits, &bfloat16_kernel, reason);
     case Dtype::float64:
       reason = "float64 tensor cores";
       return float64_kernel(Masks::choosing);
@@ -143,7 +150,6 @@ Launch make_launch(const Canonical& canonical, const Kernel& kernel, std::int64_
                               limits.shared_bytes_per_sm / kernel.blocks_per_sm - 1024);  // 1 KB is the system's
   launch.stages = std::clamp(shared / kernel.stage_bytes, 1, kMaxStages);
   if (launch.stages < 2) throw unsupported_error("CUDA: this GPU has too little shared memory");
-  launch.ahead = std::max(1, launch.stages - 2);
   launch.blocks = std::min(schedule.total, std::int64_t{limits.sms} * kernel.blocks_per_sm);
   return launch;
 }

@@ -20,7 +20,7 @@ struct DeviceLimits {
 struct Launch {
   Kernel kernel;
   Schedule schedule{};
-  int stages = 0, ahead = 0;
+  int stages = 0;
   std::int64_t blocks = 0;  // of the grid
 };
 

@@ -15,9 +15,10 @@ struct Kernel {
   int stage_bytes = 0;  // shared memory for each stage, barriers included
 };
 
-/// wide: few block rows, many block columns. tall: the other way round. small: for results that would leave most of the
-/// device idle otherwise.
-enum class TileKind { wide, tall, small };
+/// wide: few block rows, many block columns. tall: the other way round. Both are for Hopper; square serves other GPUs.
+/// small: for results that would leave most of the device idle otherwise, and for operands that are read element by
+/// element.
+enum class TileKind { wide, tall, square, small };
 
 Kernel float16_kernel(TileKind kind, Masks masks);
 Kernel bfloat16_kernel(TileKind kind, Masks masks);

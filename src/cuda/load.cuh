@@ -46,13 +46,14 @@ __device__ inline Element load_element(const std::byte* address, Dtype dtype) {
   }
 }
 
-/// What one stage needs of one operand. The stage is made of up to four parts, one for each live k block in it; lane i
-/// of every warp holds part i.
+/// What one stage needs of one operand. A stage is made of up to four parts, one for each live k block in it; lane i of
+/// every loading warp holds part i, or every lane the only one.
 struct StageParts {
   std::int64_t k;       // first element along k
   unsigned live_lines;  // bit i: line block i of the tile is needed
   int part_shift;       // log2 of the elements of k in a part
   int block_shift;      // log2 of the lines of a block
+  bool single;
 
   struct Part {
     std::int64_t k;
@@ -62,49 +63,56 @@ struct StageParts {
   };
   /// The part that lies `offset` elements into the stage, from there on.
   __device__ Part at(int offset) const {
+    if (single) return {k + offset, live_lines, block_shift};
     const int index = offset >> part_shift;
     return {__shfl_sync(kAllLanes, k, index) + (offset & ((1 << part_shift) - 1)),
             __shfl_sync(kAllLanes, live_lines, index), block_shift};
   }
 };
 
+/// `thread` counts the kThreads that load.
 template <class Element, int kLines, int kThreads>
 struct Loader {
-  static constexpr int kPerVector = 16 / sizeof(Element);
-  static constexpr int kStageK = kStageKBytes / sizeof(Element);
+  static constexpr int kSize = sizeof(Element);
+  static constexpr int kPerVector = 16 / kSize;
+  static constexpr int kStageK = kStageKBytes / kSize;
   static constexpr int kBytes = kLines * kStageKBytes;
   static constexpr int kVectors = kBytes / 16;
-  static_assert(kVectors % kThreads == 0 && kThreads % 8 == 0, "each thread moves the same number of vectors");
+  static constexpr int kVectorsPerK = kLines * kSize / 16;
+  static_assert(kThreads % 8 == 0 && kLines % (kThreads / 8) == 0, "k-major: eight threads a line");
+  static_assert(kThreads % kVectorsPerK == 0 && 16 % (kThreads / kVectorsPerK) == 0, "line-major: whole rows of k");
 
   const std::byte* base;  // line 0 of the tile, k = 0
   int lines_left;         // lines of the tile that lie in the matrix
 
-  __device__ void load(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
+  __device__ void load(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to,
+                       int thread) const {
     if (!source.vectors) {
-      load_elements(source, k_extent, parts, to);
+      load_elements(source, k_extent, parts, to, thread);
     } else if (source.k_major) {
-      load_k_major(source, k_extent, parts, to);
+      load_k_major(source, k_extent, parts, to, thread);
     } else {
-      load_line_major(source, k_extent, parts, to);
+      load_line_major(source, k_extent, parts, to, thread);
     }
   }
 
  private:
-
   static __device__ int bytes_inside(std::int64_t elements_left) {
-    return elements_left >= kPerVector ? 16 : elements_left <= 0 ? 0 : static_cast<int>(elements_left) * int(sizeof(Element));
+    return elements_left >= kPerVector ? 16 : elements_left <= 0 ? 0 : static_cast<int>(elements_left) * kSize;
   }
 
-  __device__ void load_k_major(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
-    constexpr int kLineStep = kThreads / 8;
-    const int vector = threadIdx.x % 8, first = threadIdx.x / 8;
+  /// A thread has one vector of k, in every kStep-th line.
+  __device__ void load_k_major(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to,
+                               int thread) const {
+    constexpr int kStep = kThreads / 8;
+    const int vector = thread % 8, first = thread / 8;
     const StageParts::Part part = parts.at(vector * kPerVector);
     const int bytes = bytes_inside(k_extent - part.k);
-    const std::byte* from = base + part.k * std::int64_t{sizeof(Element)} + first * source.line_stride;
-    const std::int64_t step = kLineStep * source.line_stride;
+    const std::byte* from = base + part.k * kSize + first * source.line_stride;
+    const std::int64_t step = kStep * source.line_stride;
 #pragma unroll 4
-    for (int i = 0; i < kLines / kLineStep; ++i) {
-      const int line = first + i * kLineStep;
+    for (int i = 0; i < kLines / kStep; ++i) {
+      const int line = first + i * kStep;
       if (part.live(line)) {
         ptx::copy_16(to + line * kStageKBytes + ((vector ^ swizzle<Element>(line)) << 4), from,
                      line < lines_left ? bytes : 0);
@@ -113,31 +121,33 @@ struct Loader {
     }
   }
 
-  __device__ void load_line_major(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
-    constexpr int kVectorsPerK = kLines * int(sizeof(Element)) / 16;
-    constexpr int kStep = kThreads / kVectorsPerK > 0 ? kThreads / kVectorsPerK : 1;
-    constexpr int kVectorStep = kThreads < kVectorsPerK ? kThreads : kVectorsPerK;
+  /// A thread has one vector of lines, in every kStep-th k.
+  __device__ void load_line_major(const Source& source, std::int64_t k_extent, const StageParts& parts,
+                                  std::uint32_t to, int thread) const {
+    constexpr int kStep = kThreads / kVectorsPerK;
+    const int vector = thread % kVectorsPerK, first = thread / kVectorsPerK, line = vector * kPerVector;
+    const int bytes = bytes_inside(lines_left - line);
+    const std::int64_t step = kStep * source.k_stride;
 #pragma unroll 1
-    for (int k_in_stage = 0; k_in_stage < kStageK; k_in_stage += kStep) {
-      const int k_offset = k_in_stage + threadIdx.x / kVectorStep % kStep;
-      const StageParts::Part part = parts.at(k_offset);
-      const std::byte* from = base + part.k * source.k_stride;
+    for (int slice = 0; slice < kStageK; slice += 16) {
+      const StageParts::Part part = parts.at(slice);
+      if (!part.live(line)) continue;
+      const std::byte* from = base + (part.k + first) * source.k_stride + line * kSize;
+      const std::int64_t k_left = k_extent - part.k;
 #pragma unroll
-      for (int i = 0; i < kVectorsPerK; i += kVectorStep) {
-        const int vector = i + threadIdx.x % kVectorStep, line = vector * kPerVector;
-        if (part.live(line)) {
-          ptx::copy_16(to + k_offset * (kLines * int(sizeof(Element))) + ((vector ^ swizzle<Element>(k_offset)) << 4),
-                       from + line * int(sizeof(Element)), part.k < k_extent ? bytes_inside(lines_left - line) : 0);
-        }
+      for (int i = first; i < first + 16; i += kStep) {
+        const int k = slice + i;
+        ptx::copy_16(to + k * (kLines * kSize) + ((vector ^ swizzle<Element>(k)) << 4), from, i < k_left ? bytes : 0);
+        from += step;
       }
     }
   }
 
   /// Any strides, any type: element by element.
-  __device__ void load_elements(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
-    constexpr int kVectorsPerK = kLines * int(sizeof(Element)) / 16;
+  __device__ void load_elements(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to,
+                                int thread) const {
 #pragma unroll 1
-    for (int index = threadIdx.x; index < kVectors; index += kThreads) {
+    for (int index = thread; index < kVectors; index += kThreads) {
       const int line = source.k_major ? index / 8 : index % kVectorsPerK * kPerVector;
       const int k_offset = source.k_major ? index % 8 * kPerVector : index / kVectorsPerK;
       const StageParts::Part part = parts.at(k_offset);
@@ -145,8 +155,8 @@ struct Loader {
       const std::byte* from = base + line * source.line_stride + part.k * source.k_stride;
       const std::int64_t step = source.k_major ? source.k_stride : source.line_stride;
       const int count = line >= lines_left || part.k >= k_extent ? 0
-                        : source.k_major ? bytes_inside(k_extent - part.k) / int(sizeof(Element))
-                                         : bytes_inside(lines_left - line) / int(sizeof(Element));
+                        : source.k_major ? bytes_inside(k_extent - part.k) / kSize
+                                         : bytes_inside(lines_left - line) / kSize;
       union {
         Element elements[kPerVector];
         uint4 vector;
@@ -162,7 +172,7 @@ struct Loader {
       }
       const int offset = source.k_major
                              ? line * kStageKBytes + ((index % 8 ^ swizzle<Element>(line)) << 4)
-                             : k_offset * (kLines * int(sizeof(Element))) +
+                             : k_offset * (kLines * kSize) +
                                    ((index % kVectorsPerK ^ swizzle<Element>(k_offset)) << 4);
       ptx::store_shared_16(to + offset, packed.vector);
     }

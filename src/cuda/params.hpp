@@ -81,7 +81,6 @@ struct MultiplyParams {
   void* partial;           // null, or splits x batch x m x n sums
   Schedule schedule;
   int stages;  // of the ring in shared memory
-  int ahead;   // how many stages are loaded before they are needed; below `stages`
 };
 
 struct ReduceParams {

@@ -61,4 +61,20 @@ __device__ inline void barrier_wait(std::uint32_t barrier, std::uint32_t parity)
   }
 }
 
+/// Hands registers from the warps that load to those that multiply, where the architecture can (Hopper). Every warp of a
+/// group of four executes it.
+template <int kRegisters>
+__device__ inline void take_registers() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+#endif
+}
+
+template <int kRegisters>
+__device__ inline void give_registers() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+#endif
+}
+
 }  // namespace maskmm::cuda::ptx

@@ -184,7 +184,6 @@ MultiplyParams make_params(const Canonical& canonical, const Choice& choice, con
 void launch(const Launch& launch, MultiplyParams params, cudaStream_t stream) {
   params.schedule = launch.schedule;
   params.stages = launch.stages;
-  params.ahead = launch.ahead;
   const int shared = launch.stages * launch.kernel.stage_bytes;
   check(cudaFuncSetAttribute(launch.kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
         "cudaFuncSetAttribute");

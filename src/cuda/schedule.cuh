@@ -40,29 +40,34 @@ __device__ inline std::int64_t batch_offset(const BatchShape& shape, const Batch
   return offset;
 }
 
+/// log2 of a block's extent within a tile: a block may reach over several tiles.
+template <int kExtent>
+__device__ int shift_in_tile(int block_shift) {
+  constexpr int kLog2 = kExtent == 32 ? 5 : kExtent == 64 ? 6 : kExtent == 128 ? 7 : 8;
+  static_assert(1 << kLog2 == kExtent);
+  return block_shift < kLog2 ? block_shift : kLog2;
+}
+
 __device__ inline std::uint64_t or_over_warp(std::uint64_t bits) {
   const unsigned low = __reduce_or_sync(kAllLanes, static_cast<unsigned>(bits));
   const unsigned high = __reduce_or_sync(kAllLanes, static_cast<unsigned>(bits >> 32));
   return std::uint64_t{high} << 32 | low;
 }
 
-/// Walks the live k blocks of a tile of up to 16 x 16 blocks. Every warp walks for itself. Lanes 0 to 15 each hold the
-/// bit row of a block row of the tile, lanes 16 to 31 that of a block column.
-///
-/// kWarpRows x kWarpColumns is the part of the tile that this warp multiplies, in squares of 16 x 16.
-template <int kTileRows, int kTileColumns, int kWarpRows, int kWarpColumns>
+/// Walks the live k blocks of a tile of up to 16 x 16 blocks; every loading warp walks for itself. Lanes 0 to 15 each
+/// hold the bit row of a block row of the tile, lanes 16 to 31 that of a block column.
+template <int kTileRows, int kTileColumns>
 struct Walker {
-  static_assert(kWarpRows * kWarpColumns <= 16);
-
-  int k_block;           // the live block that the walk stands at
-  unsigned live_lines;   // bits 0 to 15: block rows of a that some live triple needs, 16 to 31: block columns of b
-  unsigned live_pairs;   // bit i * kWarpColumns + j: square (i, j) of this warp is live
+  int k_block;          // the live block that the walk stands at
+  unsigned lines;       // bits 0 to 15: block rows of a that are live there, 16 to 31: block columns of b
+  unsigned live_lines;  // those of them that some live triple of this tile needs
   bool done = true;
 
-  __device__ void start(const MultiplyParams& params, const Tile& tile, int warp_row, int warp_column) {
+  __device__ void start(const MultiplyParams& params, const Tile& tile) {
     const int lane = threadIdx.x % 32;
     const bool is_row = lane < 16;
-    const int block_shift = is_row ? smaller_shift<kTileRows>(params.block_m) : smaller_shift<kTileColumns>(params.block_n);
+    const int block_shift =
+        is_row ? shift_in_tile<kTileRows>(params.block_m) : shift_in_tile<kTileColumns>(params.block_n);
     const std::int64_t first = is_row ? tile.row : tile.column, extent = is_row ? params.m : params.n;
     const std::int64_t element = first + (std::int64_t{lane % 16} << block_shift);
     const bool inside = element < extent && ((lane % 16) << block_shift) < (is_row ? kTileRows : kTileColumns);
@@ -70,11 +75,6 @@ struct Walker {
     row_ = bits.words + tile.batch * bits.words_per_batch +
            (element >> (is_row ? params.block_m : params.block_n)) * bits.words_per_row;
     bits_are_ = !inside ? kZeros : bits.words == nullptr ? kOnes : kInMemory;
-
-    row_shift_ = (warp_row + lane / kWarpColumns % kWarpRows * 16) >> smaller_shift<kTileRows>(params.block_m);
-    column_shift_ = 16 + ((warp_column + lane % kWarpColumns * 16) >> smaller_shift<kTileColumns>(params.block_n));
-    partners_ = is_row ? 0xffff0000u : 0x0000ffffu;
-    pair_ = lane < kWarpRows * kWarpColumns;
     if (params.live_out.words != nullptr) start_filter(params, tile, inside, element);
 
     const int begin = static_cast<int>(tile.split * params.schedule.blocks_per_split);
@@ -102,23 +102,17 @@ struct Walker {
       const int bit = __ffsll(static_cast<long long>(live_)) - 1;
       live_ &= live_ - 1;
       const bool mine = (word_ >> bit) & 1;
-      const unsigned lines = __ballot_sync(kAllLanes, mine);
-      live_lines = params.live_out.words != nullptr ? __ballot_sync(kAllLanes, mine && (lines & partners_) != 0) : lines;
-      if (live_lines == 0) continue;
-      live_pairs = __ballot_sync(kAllLanes, pair_ && (lines >> row_shift_) & (lines >> column_shift_) & 1);
+      live_lines = lines = __ballot_sync(kAllLanes, mine);
+      if (params.live_out.words != nullptr) {
+        live_lines = __ballot_sync(kAllLanes, mine && (lines & partners_) != 0);
+        if (live_lines == 0) continue;
+      }
       k_block = base_ + bit;
       return;
     }
   }
 
  private:
-  template <int kExtent>
-  static __device__ int smaller_shift(int block_shift) {
-    constexpr int kLog2 = kExtent == 32 ? 5 : kExtent == 64 ? 6 : kExtent == 128 ? 7 : 8;
-    static_assert(1 << kLog2 == kExtent);
-    return block_shift < kLog2 ? block_shift : kLog2;
-  }
-
   /// mask_out: each lane keeps the block columns (or rows) whose pairing with its own row (or column) is live.
   __device__ void start_filter(const MultiplyParams& params, const Tile& tile, bool inside, std::int64_t element) {
     const int lane = threadIdx.x % 32;
@@ -131,15 +125,11 @@ struct Walker {
       row_bits = static_cast<unsigned>(word >> (block_column % 64)) & 0xffffu;
     }
     unsigned column_bits = 0;
-    bool pair = false;
 #pragma unroll 1
     for (int row = 0; row < 16; ++row) {
-      const unsigned other = __shfl_sync(kAllLanes, row_bits, row);
-      column_bits |= ((other >> (lane % 16)) & 1) << row;
-      if (row == row_shift_) pair = (other >> (column_shift_ - 16)) & 1;
+      column_bits |= ((__shfl_sync(kAllLanes, row_bits, row) >> (lane % 16)) & 1) << row;
     }
     partners_ = lane < 16 ? row_bits << 16 : column_bits;
-    pair_ = pair_ && pair;
   }
 
   /// This lane's bits of the 64 blocks from `base` on.
@@ -163,9 +153,39 @@ struct Walker {
   std::uint64_t live_;          // live k blocks of the tile that are still to come in this word
   int base_, end_;
   unsigned partners_;  // the block columns (or rows) that mask_out lets this lane's row (or column) meet
-  int row_shift_, column_shift_;
   enum { kZeros, kOnes, kInMemory } bits_are_;
-  bool pair_;
+};
+
+/// The live squares (16 x 16) of the part of a tile that one warp multiplies: lane i * kWarpColumns + j answers for
+/// square (i, j).
+template <class Shape>
+struct PairFinder {
+  __device__ void start(const MultiplyParams& params, const Tile& tile, int warp_row, int warp_column) {
+    const int lane = threadIdx.x % 32;
+    const int row = warp_row + lane / Shape::kWarpColumns % Shape::kWarpRows * 16;
+    const int column = warp_column + lane % Shape::kWarpColumns * 16;
+    row_shift_ = row >> shift_in_tile<Shape::kRows>(params.block_m);
+    column_shift_ = 16 + (column >> shift_in_tile<Shape::kColumns>(params.block_n));
+    answers_ = lane < Shape::kWarpRows * Shape::kWarpColumns;
+    const BitRows& bits = params.live_out;
+    if (bits.words != nullptr && answers_) {
+      const std::int64_t i = tile.row + row, j = tile.column + column, block_column = j >> params.block_n;
+      answers_ = i < params.m && j < params.n &&
+                 (bits.words[tile.batch * bits.words_per_batch + (i >> params.block_m) * bits.words_per_row +
+                             block_column / 64] >>
+                      (block_column % 64) &
+                  1);
+    }
+  }
+
+  /// One bit for each square, given the live block rows and columns of the tile.
+  __device__ unsigned pairs(unsigned lines) const {
+    return __ballot_sync(kAllLanes, answers_ && (lines >> row_shift_) & (lines >> column_shift_) & 1);
+  }
+
+ private:
+  int row_shift_, column_shift_;
+  bool answers_;
 };
 
 }  // namespace maskmm::cuda

@@ -73,12 +73,12 @@ TEST(CudaChoose, OddStridesAreReadElementByElement) {
   EXPECT_NE(choose(c, {}).reason.find("b is read element by element"), std::string::npos);
 }
 
-TEST(CudaChoose, SmallSharedMemoryMeansFewerStages) {
+TEST(CudaChoose, OtherGpusGetSmallerTilesAndFewerStages) {
   const core::Canonical c = canonical(8192, 8192, 8192, Dtype::float16);
   EXPECT_EQ(choose(c, {}).choosing.stages, 4);
-  EXPECT_EQ(choose(c, {.capability = 86, .sms = 84, .shared_bytes_per_block = 99 << 10, .shared_bytes_per_sm = 100 << 10})
-                .choosing.stages,
-            2);
+  const DeviceLimits other{.capability = 86, .sms = 84, .shared_bytes_per_block = 99 << 10, .shared_bytes_per_sm = 100 << 10};
+  EXPECT_STREQ(choose(c, other).choosing.kernel.name, "sm80 float16 128x128");
+  EXPECT_EQ(choose(c, other).choosing.stages, 3);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ namespace {
 
 template <Layout kLayoutB>
 Kernel kernel(Masks masks) {
-  using Shape = TileShape<128, 128, 4, 2>;
+  using Shape = TileShape<128, 128, 4, 2, 4, 1>;
   if (masks == Masks::scaling) {
     return kernel_of<Multiply32<Layout::k_major, kLayoutB, Shape, Masks::scaling>>("simt float32 128x128 scaling");
   }

@@ -18,7 +18,6 @@ struct Multiply32 {
   using Shape = Shape_;
   using Accumulator = float;
   static constexpr Masks kMasks = kMasks_;
-  static constexpr int kBlocksPerSm = 1;
   static constexpr int kI = Shape::kWarpRows, kJ = Shape::kWarpColumns;
   static_assert(kI == 2 && kJ == 4, "a warp has 32 x 64 of the result");
   static constexpr unsigned kFullSlice = 0xff;

@@ -35,7 +35,6 @@ struct Multiply16 {
   using Shape = Shape_;
   using Accumulator = float;
   static constexpr Masks kMasks = kMasks_;
-  static constexpr int kBlocksPerSm = Shape::kRows * Shape::kColumns <= 64 * 64 ? 3 : 1;
   static constexpr int kI = Shape::kWarpRows, kJ = Shape::kWarpColumns;
   static constexpr int kSlices = kStageKBytes / 2 / 16;
   static constexpr unsigned kFullSlice = (1u << (kI * kJ)) - 1;

@@ -37,9 +37,7 @@ struct Multiply64 {
   using Shape = Shape_;
   using Accumulator = double;
   static constexpr Masks kMasks = kMasks_;
-  static constexpr int kBlocksPerSm = 1;
   static constexpr int kI = Shape::kWarpRows, kJ = Shape::kWarpColumns;
-  static constexpr unsigned kFullSlice = (1u << (kI * kJ)) - 1;
   using Sums = double[kI][2 * kJ][4];
 
   __device__ Multiply64(const MultiplyParams& params, int warp_row, int warp_column)
@@ -102,7 +100,7 @@ struct Multiply64 {
   __device__ void multiply(const StageView& stage, unsigned pairs, Sums& sums) const {
 #pragma unroll 1
     for (int q = 0; q < 4; q += 2) {
-      double a[kI][4], b[2 * kJ][2];
+      double a[kI][4];
 #pragma unroll
       for (int i = 0; i < kI; ++i) {
 #pragma unroll
@@ -112,23 +110,11 @@ struct Multiply64 {
       }
 #pragma unroll
       for (int f = 0; f < 2 * kJ; ++f) {
+        double b[2];
 #pragma unroll
-        for (int e = 0; e < 2; ++e) b[f][e] = ptx::load_shared_double(stage.b + b_.lines(f) + b_.ks(q + e));
-      }
-      if (pairs == kFullSlice) {
+        for (int e = 0; e < 2; ++e) b[e] = ptx::load_shared_double(stage.b + b_.lines(f) + b_.ks(q + e));
 #pragma unroll
-        for (int i = 0; i < kI; ++i) {
-#pragma unroll
-          for (int f = 0; f < 2 * kJ; ++f) ptx::multiply_16x8x8(sums[i][f], a[i], b[f]);
-        }
-      } else {
-#pragma unroll
-        for (int i = 0; i < kI; ++i) {
-#pragma unroll
-          for (int f = 0; f < 2 * kJ; ++f) {
-            if (pairs >> (i * kJ + f / 2) & 1) ptx::multiply_16x8x8(sums[i][f], a[i], b[f]);
-          }
-        }
+        for (int i = 0; i < kI; ++i) ptx::multiply_16x8x8(sums[i][f], a[i], b, pairs & 1u << (i * kJ + f / 2));
       }
     }
   }

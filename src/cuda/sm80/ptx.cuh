@@ -42,22 +42,26 @@ __device__ inline void multiply_16x8x16(float (&sums)[4], const unsigned (&a)[4]
   }
 }
 
-/// sums += a (16 x 8) * b (8 x 8) in float64. With g = lane / 4 and t = lane % 4, a holds (g, t), (g + 8, t),
+/// The same in float64, a (16 x 8) * b (8 x 8). With g = lane / 4 and t = lane % 4, a holds (g, t), (g + 8, t),
 /// (g, t + 4), (g + 8, t + 4); b holds (t, g), (t + 4, g); sums holds (g, 2t), (g, 2t + 1) and the same of row g + 8.
-__device__ inline void multiply_16x8x8(double (&sums)[4], const double (&a)[4], const double (&b)[2]) {
+__device__ inline void multiply_16x8x8(double (&sums)[4], const double (&a)[4], const double (&b)[2], unsigned live) {
 #if __CUDA_ARCH__ >= 900
-  asm("mma.sync.aligned.m16n8k8.row.col.f64.f64.f64.f64 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.u32 p, %10, 0;\n"
+      "@p mma.sync.aligned.m16n8k8.row.col.f64.f64.f64.f64 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};\n}"
       : "+d"(sums[0]), "+d"(sums[1]), "+d"(sums[2]), "+d"(sums[3])
-      : "d"(a[0]), "d"(a[1]), "d"(a[2]), "d"(a[3]), "d"(b[0]), "d"(b[1]));
+      : "d"(a[0]), "d"(a[1]), "d"(a[2]), "d"(a[3]), "d"(b[0]), "d"(b[1]), "r"(live));
 #else
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+      asm volatile(
+          "{\n.reg .pred p;\nsetp.ne.u32 p, %4, 0;\n"
+          "@p mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};\n}"
           : "+d"(sums[2 * half]), "+d"(sums[2 * half + 1])
-          : "d"(a[2 * k + half]), "d"(b[k]));
+          : "d"(a[2 * k + half]), "d"(b[k]), "r"(live));
     }
   }
 #endif
