@@ -240,11 +240,21 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
     lda_ = choice_.lda_packed;
     a_rows_ = a_packed_;
   }
+  // Dead tiles side by side are cleared at once: long rows are written much faster than short ones.
+  std::int64_t dead = j_begin_;
   for (std::int64_t j = j_begin_; j < j_end_;) {
     const Tile tile = next_tile(bi, j);
-    multiply_tile(bi, i, rows, tile);
+    const bool is_live = multiply_tile(bi, i, rows, tile);
+    if (is_live && dead < j) clear_columns(i, rows, dead, j);
     j += tile.columns;
+    if (is_live) dead = j;
   }
+  if (dead < j_end_) clear_columns(i, rows, dead, j_end_);
+}
+
+template <class T>
+void PanelTask<T>::clear_columns(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t j_end) {
+  if (choice_.k_ranges == 1) clear(out_at(i, j), rows, j_end - j);
 }
 
 /// Whether block columns bj and bj + 1 have the same live k, and the same scales, in block row bi.
@@ -303,18 +313,16 @@ typename PanelTask<T>::Scale PanelTask<T>::block_scale(std::int64_t bi, std::int
   return {lhs, rhs};
 }
 
+/// False: the tile is dead in this range of k.
 template <class T>
-void PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile) {
+bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile) {
   std::int64_t live_blocks = 0;
   if (tile.kept) {
     for (std::int64_t word = word_begin_; word < word_end_; ++word) {
       live_blocks += std::popcount(live_word(bi, tile.bj, word));
     }
   }
-  if (live_blocks == 0) {
-    if (choice_.k_ranges == 1) clear(out_at(i, tile.j), rows, tile.columns);
-    return;
-  }
+  if (live_blocks == 0) return false;
   const std::int64_t chunk_blocks = std::max<std::int64_t>(1, choice_.chunk / c_.k.block);
   const std::int64_t chunks = ceil_div(live_blocks, chunk_blocks);
   const bool scaled = live_.lhs.scaled || live_.rhs.scaled;
@@ -358,6 +366,7 @@ void PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
     units_[current_].scale_out = out_scale(bi, tile.bj);
   }
   push();
+  return true;
 }
 
 template <class T>
@@ -420,7 +429,7 @@ void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
     call.next_a = column == 0;
     std::int64_t group = 0;
     for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {
-      rows = std::min(tallest, unit.rows - row);
+      rows = ceil_div(unit.rows - row, groups - group);
       call.a_offset = call.next_a_offset = row * lda_;
       call.next_b_row = group * kStep<T> / groups;
       call.next_b_end = (group + 1) * kStep<T> / groups;

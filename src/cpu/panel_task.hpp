@@ -49,7 +49,8 @@ class PanelTask {
   void pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows);
   Tile next_tile(std::int64_t bi, std::int64_t j) const;
   bool same_tile(std::int64_t bi, std::int64_t bj) const;
-  void multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile);
+  void clear_columns(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t j_end);
+  bool multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile);
   void add_block(Unit* unit, std::int64_t bk);
   void push();
   void flush();

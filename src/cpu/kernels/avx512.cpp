@@ -38,7 +38,7 @@ constexpr Kernels<T> make_kernels() {
   kernels.vectors = 4;
   kernels.chunk = 128;
   fill_rows<T, 1, 8>(kernels);
-  fill_rows<T, 2, 6>(kernels);
+  fill_rows<T, 2, 8>(kernels);
   fill_rows<T, 3, 6>(kernels);
   fill_rows<T, 4, 6>(kernels);
   kernels.copy_panel = copy_panel<T>;
