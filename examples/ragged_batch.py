@@ -38,7 +38,7 @@ HIDDEN, HEADS, INNER, MAX_TOKENS = minilm.HIDDEN, minilm.HEADS, minilm.INNER, mi
 HEAD = HIDDEN // HEADS
 PACKED_TOKENS = 4096
 BATCH = 32  # texts of a padded batch
-TEXTS, QUICK_TEXTS = 384, 64
+TEXTS, QUICK_TEXTS = 256, 32
 QUERY = "How do I choose the number of digits after the decimal point?"
 
 # A layer is about ten steps (six products, softmax, gelu, two normalisations), each of them right to about an
@@ -263,7 +263,7 @@ def check(
     first = next(iter(embeddings.values()))
     for (layout, kind), found in embeddings.items():
         others, rounding = distance(found, first), distance(found[: len(sample)], exact)
-        console.print(f"{layout}, {kind}: {others:.1e} from the first of these, {rounding:.1e} from float64")
+        console.print(f"  {layout}, {kind}: {others:.1e} from the first, {rounding:.1e} from float64")
         if max(others, rounding) > TOLERANCE:
             raise ArithmeticError(f"{layout}, {kind}: embeddings are off by more than {TOLERANCE:.1e}")
 
@@ -274,7 +274,7 @@ def main(
     repeats: int = 3,
     real: bool = True,
 ) -> None:
-    """Encodes `texts` paragraphs (384 by default), prints what that took, and draws the masks of one batch.
+    """Encodes `texts` paragraphs (256 by default), prints what that took, and draws the masks of one batch.
 
     Without real, and where the model's package is missing, with random weights.
 
@@ -291,23 +291,25 @@ def main(
     padded, packed = [pad(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)], pack(tokens)
     layouts = {f"padded {MAX_TOKENS}": padded, f"packed {PACKED_TOKENS}": packed}
 
-    console.print(f"model: {source.description}")
+    console.print(f"model: {source.description}", soft_wrap=True)
     console.print(f"texts: {len(chosen)} paragraphs of pydoc_data.topics, {sum(map(len, tokens))} tokens")
-    console.print(ragged_report.libraries())
+    console.print(ragged_report.libraries(), highlight=False)
+    for caveat in ragged_report.caveats():
+        console.print(f"[yellow]{caveat}[/]")
     runs, embeddings = measure(source.model, layouts, repeats, console)
     console.print(ragged_report.times_table(runs))
+    console.print("largest distances of the embeddings, whose length is 1:")
     check(source.model, tokens, embeddings, console)
     if source.real:
         query = pad([source.tokenize(QUERY)])
         similarity = (
             embeddings[next(reversed(layouts)), "masked"] @ encode(source.model, query, Masked(query))[0]
         )
-        console.print(f'nearest to "{QUERY}"')
+        console.print(f'nearest to "{QUERY}":')
         for i in np.argsort(-similarity)[:3]:
             topic, text = chosen[i]
-            console.print(
-                f"  {similarity[i]:.3f}  [bold]{topic}[/]: {escape(text[:80])} ...", highlight=False
-            )
+            line = f"  {similarity[i]:.2f} [bold]{topic}[/]: {escape(text[:100])}"
+            console.print(line, highlight=False, no_wrap=True, overflow="ellipsis")
     if picture is not None:
         try:
             ragged_report.draw(padded[0], packed[0], Masked.BLOCK, picture)

