@@ -27,6 +27,17 @@ bool has_plain_rows(const Operand& operand, Dtype accumulate, std::int64_t colum
   return operand.dtype == accumulate && (operand.col_stride_bytes == size || columns <= 1) && aligned_to(operand, size);
 }
 
+/// Parts of a long K, where the result alone is too small to keep many threads busy. From shapes only: the order of
+/// sums hangs on it.
+template <class T>
+std::int64_t choose_k_parts(const Canonical& c, std::int64_t tile_columns) {
+  constexpr std::int64_t kShortest = 4096, kMostParts = 16, kBusy = 16, kSumsBytes = std::int64_t{8} << 20;
+  const std::int64_t tasks = ceil_div(c.m.extent, 256) * ceil_div(c.n.extent, 2 * tile_columns) * c.batch_size;
+  if (tasks > kBusy) return 1;
+  const std::int64_t sums_bytes = tasks * 256 * 2 * tile_columns * static_cast<std::int64_t>(sizeof(T));
+  return std::clamp<std::int64_t>(std::min(c.k.extent / kShortest, kSumsBytes / sums_bytes), 1, kMostParts);
+}
+
 template <class T>
 void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice) {
   constexpr std::int64_t kSize = sizeof(T);
@@ -36,33 +47,41 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   choice->tile_columns = 256 / kSize;  // with unit_rows: partial sums of 16 KiB, half of a first-level cache
   choice->unit_rows = 64;
   choice->chunk = kernels.chunk;
-  // Wide panels reuse A, scattered blocks of which come from memory far away; the panel and packed A stay below 5.2
-  // MiB.
-  constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
-  const std::int64_t fitting = kPanelBytes / (std::max<std::int64_t>(K, 1) * kSize) / choice->tile_columns;
-  const std::int64_t tiles = std::clamp<std::int64_t>(fitting, choice->a_in_place ? 2 : 4, 8);
-  choice->panel_columns = std::min(tiles * choice->tile_columns, round_up(N, choice->tile_columns));
-  choice->k_range = std::min<std::int64_t>(K, (choice->a_in_place ? 8192 : 4096) * 4 / kSize);
-  choice->k_ranges = std::max<std::int64_t>(1, ceil_div(K, std::max<std::int64_t>(1, choice->k_range)));
-  choice->panels = ceil_div(N, choice->panel_columns);
 
-  const std::int64_t units = choice->panels * c.batch_size;
-  const double work =
-      static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K) * static_cast<double>(c.batch_size);
-  if (work < kInlineWork) choice->threads = 1;
+  // Along K.
+  choice->k_parts = choose_k_parts<T>(c, choice->tile_columns);
+  const std::int64_t part = ceil_div(K, choice->k_parts);
+  choice->part_ranges = std::max<std::int64_t>(1, ceil_div(part, (choice->a_in_place ? 8192 : 4096) * 4 / kSize));
+  choice->k_range = std::min(K, round_up(ceil_div(part, choice->part_ranges), 256));
+  choice->keeps_sums = choice->part_ranges > 1 || choice->k_parts > 1;
+
+  // Wide panels reuse A, scattered blocks of which come from memory far away, and A that must be packed is packed
+  // again for each. The panel and packed A stay below 5.2 MiB. But every thread should have several tasks, and rows are
+  // cut last, since each range of them packs B anew.
+  constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
+  const std::int64_t fewest = choice->a_in_place ? 2 : 4;
+  std::int64_t tiles = kPanelBytes / (std::max<std::int64_t>(choice->k_range, 1) * kSize) / choice->tile_columns;
+  tiles = choice->k_parts > 1 ? 2 : std::clamp<std::int64_t>(tiles, fewest, 8);
+  const std::int64_t enough = choice->threads > 1 ? 4 * choice->threads : 1;
+  const auto panels = [&] { return ceil_div(N, tiles * choice->tile_columns); };
+  while (tiles / 2 >= fewest && panels() * c.batch_size < enough) tiles /= 2;
+  choice->panel_columns = std::min(tiles * choice->tile_columns, round_up(N, choice->tile_columns));
+  choice->panels = panels();
+  const std::int64_t units = choice->panels * c.batch_size * choice->k_parts;
   choice->task_rows = M;
-  if (choice->threads > 1 && units < 4 * choice->threads) {
-    const std::int64_t parts = ceil_div(4 * choice->threads, units);
-    choice->task_rows = std::min(M, round_up(ceil_div(M, parts), 256));
-  }
-  if (choice->k_ranges > 1) {
+  if (units < enough) choice->task_rows = std::min(M, round_up(ceil_div(M, ceil_div(enough, units)), 256));
+  if (choice->keeps_sums) {
     const std::int64_t rows = (std::int64_t{1} << 20) / (choice->panel_columns * kSize);
     choice->task_rows = std::min(choice->task_rows, std::max<std::int64_t>(256, rows / 256 * 256));
   }
   choice->row_ranges = ceil_div(M, choice->task_rows);
   choice->tasks = choice->row_ranges * units;
+  const double work =
+      static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K) * static_cast<double>(c.batch_size);
+  if (work < kInlineWork) choice->threads = 1;
   choice->threads = static_cast<int>(std::min<std::int64_t>(choice->threads, choice->tasks));
 
+  // Memory.
   const auto place = [&](std::int64_t* offset, std::int64_t bytes) {
     *offset = choice->scratch_bytes;
     choice->scratch_bytes = round_up(choice->scratch_bytes + bytes, 64);
@@ -72,9 +91,14 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   // Rows of packed A start in different sets of the first-level cache.
   choice->lda_packed = round_up(choice->k_range, kStep<T>) + kStep<T>;
   place(&choice->a_offset, choice->a_in_place ? 0 : std::min(choice->unit_rows, M) * choice->lda_packed * kSize);
-  choice->sums_ld = choice->k_ranges > 1 ? choice->panel_columns : choice->tile_columns;
-  const std::int64_t sums_rows = choice->k_ranges > 1 ? choice->task_rows : std::min(choice->unit_rows, M);
-  place(&choice->sums_offset, sums_rows * choice->sums_ld * kSize);
+  choice->sums_ld = choice->keeps_sums ? choice->panel_columns : choice->tile_columns;
+  const std::int64_t sums_rows = choice->keeps_sums ? choice->task_rows : std::min(choice->unit_rows, M);
+  const std::int64_t sums_bytes = sums_rows * choice->sums_ld * kSize;
+  if (choice->k_parts > 1) {
+    choice->task_sums_bytes = sums_bytes;
+  } else {
+    place(&choice->sums_offset, sums_bytes);
+  }
   const std::int64_t words = ceil_div(c.k.count(), 64) + 1;
   const std::int64_t range_words = std::min(words, ceil_div(ceil_div(choice->k_range, c.k.block), 64) + 1);
   place(&choice->used_offset, (ceil_div(choice->panel_columns, 16) + 1) * range_words * 8);

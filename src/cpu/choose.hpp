@@ -13,8 +13,10 @@ namespace maskmm::cpu {
 /// blocks of B that it needs, `k_range` elements of the inner axis at a time, and walks its rows in units of
 /// `unit_rows`; the live k of a tile (unit_rows x tile_columns) are summed `chunk` at a time.
 ///
-/// The sum of an element of the result depends on k_range and chunk alone, so only those may not depend on the number
-/// of threads.
+/// A long K of a small result is cut into parts too: their tasks leave sums, which a second pass adds in order.
+///
+/// The sum of an element of the result depends on k_parts, k_range and chunk alone, so only those may not depend on the
+/// number of threads.
 struct Choice {
   const KernelSet* set = nullptr;
   std::int64_t lanes = 0;          // elements of a vector
@@ -31,11 +33,15 @@ struct Choice {
   bool out_direct = false;  // micro-kernels write the result where it belongs
   int threads = 1;
 
-  std::int64_t panels = 0, row_ranges = 0, k_ranges = 0, tasks = 0;
+  bool keeps_sums = false;  // a task sums more than one range of k, or part of them, before it writes a result
+
+  std::int64_t panels = 0, row_ranges = 0, k_parts = 1, part_ranges = 1;  // ranges of k in a part
+  std::int64_t tasks = 0;
 
   // Scratch of a thread, in bytes from its start.
   std::int64_t a_offset = 0, sums_offset = 0, used_offset = 0, scratch_bytes = 0;
   std::int64_t sums_ld = 0;
+  std::int64_t task_sums_bytes = 0;  // of each task, in memory that all threads share; 0: sums are in the scratch
 };
 
 /// Such as "panel f32 6x64": the element type of the sums, rows and columns of the largest micro-tile.

@@ -59,7 +59,8 @@ bool PanelTask<T>::Scale::operator==(const Scale& other) const {
 }
 
 template <class T>
-PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const Live& live, std::byte* scratch)
+PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const Live& live, std::byte* scratch,
+                        std::byte* shared_sums)
     : c_(canonical),
       choice_(choice),
       live_(live),
@@ -67,6 +68,7 @@ PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const 
       panel_(reinterpret_cast<T*>(scratch)),
       a_packed_(reinterpret_cast<T*>(scratch + choice.a_offset)),
       sums_(reinterpret_cast<T*>(scratch + choice.sums_offset)),
+      shared_sums_(shared_sums),
       used_(reinterpret_cast<std::uint64_t*>(scratch + choice.used_offset)),
       row_block_(live.lhs.present() || live.out.present() ? canonical.m.block : choice.unit_rows),
       column_block_(live.rhs.present() || live.out.present() ? canonical.n.block : choice.tile_columns) {}
@@ -74,9 +76,9 @@ PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const 
 template <class T>
 void PanelTask<T>::run(std::int64_t task) {
   locate(task);
-  if (choice_.k_ranges > 1) std::fill(sums_, sums_ + (i_end_ - i_begin_) * choice_.sums_ld, T(0));
-  for (std::int64_t index = 0; index < choice_.k_ranges; ++index) {
-    open_k_range(index);
+  if (choice_.keeps_sums) std::fill(sums_, sums_ + (i_end_ - i_begin_) * choice_.sums_ld, T(0));
+  for (std::int64_t index = 0; index < choice_.part_ranges; ++index) {
+    open_k_range(part_ * choice_.part_ranges + index);
     find_used();
     pack_b();
     for (std::int64_t i = i_begin_, rows; i < i_end_; i += rows) {
@@ -85,18 +87,34 @@ void PanelTask<T>::run(std::int64_t task) {
     }
     flush();
   }
-  if (choice_.k_ranges == 1) return;
-  for (std::int64_t i = i_begin_, rows; i < i_end_; i += rows) {
-    rows = rows_from(i);
-    finish(i, rows);
+  if (choice_.keeps_sums && choice_.k_parts == 1) finish();
+}
+
+template <class T>
+void PanelTask<T>::join_parts(std::int64_t first_task) {
+  locate(first_task);
+  const std::int64_t size = (i_end_ - i_begin_) * choice_.sums_ld;
+  for (std::int64_t part = 1; part < choice_.k_parts; ++part) {
+    const T* more = sums_of(first_task + part);
+    for (std::int64_t element = 0; element < size; ++element) sums_[element] += more[element];
   }
+  finish();
+}
+
+template <class T>
+T* PanelTask<T>::sums_of(std::int64_t task) const {
+  return reinterpret_cast<T*>(shared_sums_ + task * choice_.task_sums_bytes);
 }
 
 template <class T>
 void PanelTask<T>::locate(std::int64_t task) {
+  if (choice_.k_parts > 1) sums_ = sums_of(task);
+  part_ = task % choice_.k_parts;
+  task /= choice_.k_parts;
   const std::int64_t range = task % choice_.row_ranges;
-  const std::int64_t panel = task / choice_.row_ranges % choice_.panels;
-  batch_ = task / choice_.row_ranges / choice_.panels;
+  task /= choice_.row_ranges;
+  const std::int64_t panel = task % choice_.panels;
+  batch_ = task / choice_.panels;
   const auto data = [&](const core::Operand& operand) {
     return operand.present() ? core::batch_data(operand, c_.batch, batch_) : nullptr;
   };
@@ -116,7 +134,7 @@ void PanelTask<T>::locate(std::int64_t task) {
 
 template <class T>
 void PanelTask<T>::open_k_range(std::int64_t index) {
-  k_begin_ = index * choice_.k_range;
+  k_begin_ = std::min(index * choice_.k_range, c_.k.extent);
   k_end_ = std::min(k_begin_ + choice_.k_range, c_.k.extent);
   bk_begin_ = k_begin_ / c_.k.block;
   bk_end_ = ceil_div(k_end_, c_.k.block);
@@ -254,7 +272,7 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
 
 template <class T>
 void PanelTask<T>::clear_columns(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t j_end) {
-  if (choice_.k_ranges == 1) clear(out_at(i, j), rows, j_end - j);
+  if (!choice_.keeps_sums) clear(out_at(i, j), rows, j_end - j);
 }
 
 /// Whether block columns bj and bj + 1 have the same live k, and the same scales, in block row bi.
@@ -333,7 +351,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
     unit.rows = rows;
     unit.j = tile.j;
     unit.columns = tile.columns;
-    unit.first = first && choice_.k_ranges == 1;
+    unit.first = first && !choice_.keeps_sums;
     unit.last = false;
     unit.scale = scale.first;
     unit.scale_second = scale.second;
@@ -361,7 +379,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
       ++done;
     }
   }
-  if (choice_.k_ranges == 1) {
+  if (!choice_.keeps_sums) {
     units_[current_].last = true;
     units_[current_].scale_out = out_scale(bi, tile.bj);
   }
@@ -399,7 +417,7 @@ template <class T>
 void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
   const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.k_range * sliver, lanes = choice_.lanes;
   T* sums = sums_;
-  if (choice_.k_ranges > 1) sums += (unit.i - i_begin_) * choice_.sums_ld + (unit.j - j_begin_);
+  if (choice_.keeps_sums) sums += (unit.i - i_begin_) * choice_.sums_ld + (unit.j - j_begin_);
   const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
   const Target out = out_at(unit.i, unit.j);
   MicroCall<T> call;
@@ -456,7 +474,15 @@ bool PanelTask<T>::any_live(std::int64_t bi, const Tile& tile) const {
 
 /// The sums of all ranges of k -> the result.
 template <class T>
-void PanelTask<T>::finish(std::int64_t i, std::int64_t rows) {
+void PanelTask<T>::finish() {
+  for (std::int64_t i = i_begin_, rows; i < i_end_; i += rows) {
+    rows = rows_from(i);
+    finish_rows(i, rows);
+  }
+}
+
+template <class T>
+void PanelTask<T>::finish_rows(std::int64_t i, std::int64_t rows) {
   const std::int64_t bi = i / row_block_;
   for (std::int64_t j = j_begin_; j < j_end_;) {
     // One block at a time: that neighbours agree was only looked at within the last range of k.

@@ -14,9 +14,12 @@ namespace maskmm::cpu {
 template <class T>
 class PanelTask {
  public:
-  /// `scratch` has room for choice.scratch_bytes.
-  PanelTask(const core::Canonical& canonical, const Choice& choice, const Live& live, std::byte* scratch);
+  /// `scratch` has room for choice.scratch_bytes, `shared_sums` for choice.task_sums_bytes of each task.
+  PanelTask(const core::Canonical& canonical, const Choice& choice, const Live& live, std::byte* scratch,
+            std::byte* shared_sums);
   void run(std::int64_t task);
+  /// Where K is cut into parts: the result from the sums of tasks `first_task` to first_task + choice.k_parts - 1.
+  void join_parts(std::int64_t first_task);
 
  private:
   static constexpr int kMaxRuns = 16;  // a chunk of 256 elements in blocks of 16
@@ -40,6 +43,7 @@ class PanelTask {
   };
 
   void locate(std::int64_t task);
+  T* sums_of(std::int64_t task) const;
   void open_k_range(std::int64_t index);
   void find_used();
   void pack_b();
@@ -55,7 +59,8 @@ class PanelTask {
   void push();
   void flush();
   void execute(const Unit& unit, const Unit* next);
-  void finish(std::int64_t i, std::int64_t rows);
+  void finish();
+  void finish_rows(std::int64_t i, std::int64_t rows);
 
   std::uint64_t live_word(std::int64_t bi, std::int64_t bj, std::int64_t word) const;
   bool any_live(std::int64_t bi, const Tile& tile) const;
@@ -72,12 +77,13 @@ class PanelTask {
   T* panel_;
   T* a_packed_;
   T* sums_;
+  std::byte* shared_sums_;
   std::uint64_t* used_;
 
   // Blocks as the masks of this call see them: an axis that no mask cuts has blocks as large as suits.
   std::int64_t row_block_, column_block_;
 
-  std::int64_t batch_ = 0;
+  std::int64_t batch_ = 0, part_ = 0;
   const std::byte *a_ = nullptr, *b_ = nullptr, *mask_lhs_ = nullptr, *mask_rhs_ = nullptr, *mask_out_ = nullptr;
   std::byte* out_ = nullptr;
   std::int64_t i_begin_ = 0, i_end_ = 0, j_begin_ = 0, j_end_ = 0, k_begin_ = 0, k_end_ = 0;

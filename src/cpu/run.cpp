@@ -14,7 +14,8 @@
 namespace maskmm::cpu {
 namespace {
 
-Scratch& bit_rows() {
+/// Shared by the threads of a call: sums of parts of K, then the bit rows.
+Scratch& call_memory() {
   static thread_local Scratch scratch;
   return scratch;
 }
@@ -37,12 +38,23 @@ std::size_t live_bytes(const core::Canonical& canonical) {
   return static_cast<std::size_t>(live_words(canonical) + 1) * sizeof(std::uint64_t);
 }
 
+std::size_t shared_sums_bytes(const Choice& choice) {
+  return static_cast<std::size_t>(choice.tasks * choice.task_sums_bytes);
+}
+
 template <class T>
-void run_tasks(const core::Canonical& canonical, const Choice& choice, const Live& live) {
-  parallel_for(choice.tasks, choice.threads, [&](std::int64_t task) {
+void run_tasks(const core::Canonical& canonical, const Choice& choice, const Live& live, std::byte* shared_sums) {
+  const auto with_task = [&](auto work) {
     const FloatEnvironment environment;
     std::byte* scratch = task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));
-    PanelTask<T>(canonical, choice, live, scratch).run(task);
+    PanelTask<T> task(canonical, choice, live, scratch, shared_sums);
+    work(task);
+  };
+  parallel_for(choice.tasks, choice.threads,
+               [&](std::int64_t index) { with_task([&](PanelTask<T>& task) { task.run(index); }); });
+  if (choice.k_parts == 1) return;
+  parallel_for(choice.tasks / choice.k_parts, choice.threads, [&](std::int64_t index) {
+    with_task([&](PanelTask<T>& task) { task.join_parts(index * choice.k_parts); });
   });
 }
 
@@ -53,13 +65,14 @@ void run(const core::Canonical& canonical) { run_with(canonical, kernel_set(), n
 void run_with(const core::Canonical& canonical, const KernelSet& set, int threads) {
   const FloatEnvironment environment;
   const Choice choice = choose(canonical, set, threads);
-  const std::size_t bytes = live_bytes(canonical);
-  const ReleaseLarge release{bit_rows(), bytes};
-  const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(bit_rows().get(bytes)));
+  const std::size_t sums_bytes = shared_sums_bytes(choice), bytes = sums_bytes + live_bytes(canonical);
+  const ReleaseLarge release{call_memory(), bytes};
+  std::byte* memory = call_memory().get(bytes);
+  const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(memory + sums_bytes));
   if (canonical.accumulate == Dtype::float64) {
-    run_tasks<double>(canonical, choice, live);
+    run_tasks<double>(canonical, choice, live, memory);
   } else {
-    run_tasks<float>(canonical, choice, live);
+    run_tasks<float>(canonical, choice, live, memory);
   }
 }
 
@@ -67,8 +80,8 @@ Explanation explain(const core::Canonical& canonical) {
   const FloatEnvironment environment;
   const Choice choice = choose(canonical, kernel_set(), num_threads());
   const std::size_t bytes = live_bytes(canonical);
-  const ReleaseLarge release{bit_rows(), bytes};
-  const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(bit_rows().get(bytes)));
+  const ReleaseLarge release{call_memory(), bytes};
+  const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(call_memory().get(bytes)));
   const double triples = static_cast<double>(canonical.m.count()) * static_cast<double>(canonical.n.count()) *
                          static_cast<double>(canonical.k.count()) * static_cast<double>(canonical.batch_size);
   Explanation explanation;
@@ -80,7 +93,8 @@ Explanation explain(const core::Canonical& canonical) {
       ", live blocks of the right one are packed for panels of " + std::to_string(choice.panel_columns) + " columns";
   explanation.threads = choice.threads;
   explanation.live_fraction = triples > 0 ? count_live(canonical, live) / triples : 0;
-  explanation.workspace_bytes = choice.scratch_bytes * choice.threads + static_cast<std::int64_t>(bytes);
+  explanation.workspace_bytes =
+      choice.scratch_bytes * choice.threads + static_cast<std::int64_t>(shared_sums_bytes(choice) + bytes);
   return explanation;
 }
 
