@@ -8,48 +8,25 @@
 #include <optional>
 #include <string>
 
+#include "call.hpp"
 #include "convert.hpp"
 #include "core/execute.hpp"
 #include "core/problem.hpp"
+#include "device_view.hpp"
+#include "element_type.hpp"
 #include "maskmm/maskmm.hpp"
 #include "parse.hpp"
+#include "with_copies.hpp"
 
 namespace maskmm::python {
 namespace {
 
-/// The arguments of a call. What they borrow is held until the call ends.
-class Call {
- public:
-  Call(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs, nb::handle mask_rhs,
-       nb::handle stream, nb::handle out, nb::handle precision)
-      : block_size_(parse_block_size(block_size)),
-        stream_(parse_stream(stream)),
-        precision_(parse_precision(precision)),
-        a_(borrow(a, "a", a_keeper_)),
-        b_(borrow(b, "b", b_keeper_)) {
-    if (!mask_out.is_none()) mask_out_ = borrow_mask(mask_out, "mask_out", mask_out_keeper_);
-    if (!mask_lhs.is_none()) mask_lhs_ = borrow_mask(mask_lhs, "mask_lhs", mask_lhs_keeper_);
-    if (!mask_rhs.is_none()) mask_rhs_ = borrow_mask(mask_rhs, "mask_rhs", mask_rhs_keeper_);
-    if (!out.is_none()) out_ = borrow_out(out, out_keeper_);
-  }
-
-  core::Problem problem() const {
-    return core::make_problem({a_, b_, block_size_, mask_out_, mask_lhs_, mask_rhs_, stream_, out_, precision_});
-  }
-
- private:
-  Keeper a_keeper_, b_keeper_, mask_out_keeper_, mask_lhs_keeper_, mask_rhs_keeper_, out_keeper_;
-  BlockSize block_size_;
-  StreamOrDevice stream_;
-  Precision precision_;
-  View a_, b_;
-  std::optional<View> mask_out_, mask_lhs_, mask_rhs_;
-  std::optional<MutableView> out_;
-};
+constexpr std::int64_t kForeignStream = -1;
 
 nb::object block_masked_mm(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
                            nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
-  const Call call(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision);
+  const Call call({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
+  if (is_on_gpu(call.stream())) return block_masked_mm_with_copies(call, out);
   const core::Problem problem = call.problem();
   nb::object result;
   MutableView view;
@@ -64,21 +41,41 @@ nb::object block_masked_mm(nb::handle a, nb::handle b, nb::handle block_size, nb
   return result;
 }
 
-nb::tuple explain(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
-                  nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
-  const Call call(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision);
-  const core::Problem problem = call.problem();
-  const Explanation explanation = [&] {
-    const nb::gil_scoped_release release;
-    return core::explain(problem);
-  }();
+nb::tuple tuple_of(const Explanation& explanation) {
   return nb::make_tuple(explanation.device, explanation.kernel, explanation.isa, explanation.reason,
                         explanation.threads, explanation.live_fraction, explanation.workspace_bytes);
 }
 
+nb::tuple explain(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
+                  nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
+  const Call call({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
+  if (is_on_gpu(call.stream())) return tuple_of(explain_with_copies(call));
+  const core::Problem problem = call.problem();
+  const auto explained = [&] {
+    const nb::gil_scoped_release release;
+    return core::explain(problem);
+  };
+  return tuple_of(explained());
+}
+
+nb::object block_masked_mm_on_device(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out,
+                                     nb::handle mask_lhs, nb::handle mask_rhs, nb::handle stream, nb::handle out,
+                                     nb::handle precision, std::uintptr_t current_stream, nb::handle empty) {
+  return multiply_views({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision},
+                        reinterpret_cast<void*>(current_stream), empty);
+}
+
+nb::tuple explain_on_device(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
+                            nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision,
+                            std::uintptr_t current_stream) {
+  return tuple_of(explain_views({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision},
+                                reinterpret_cast<void*>(current_stream)));
+}
+
 nb::tuple result_type(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
                       nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
-  const core::Problem problem = Call(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision).problem();
+  const Call call({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
+  const core::Problem problem = call.problem();
   nb::list shape;
   for (const std::int64_t size : problem.result_shape) shape.append(size);
   return nb::make_tuple(nb::tuple(shape), name_of(problem.result_dtype));
@@ -109,7 +106,10 @@ std::string repr(const Device& device) {
 }
 
 std::string repr(const Stream& stream) {
-  return "Stream(" + repr(stream.device) + ", " + std::to_string(stream.index) + ")";
+  if (stream.index != kForeignStream)
+    return "Stream(" + repr(stream.device) + ", " + std::to_string(stream.index) + ")";
+  return "Stream.from_handle(" + repr(stream.device) + ", " +
+         std::to_string(reinterpret_cast<std::uintptr_t>(stream.handle)) + ")";
 }
 
 void bind_devices(nb::module_& module) {
@@ -131,9 +131,26 @@ void bind_devices(nb::module_& module) {
       .def("__hash__", [](const Device& self) { return static_cast<int>(self.type) + 2 * self.index; })
       .def("__repr__", [](const Device& self) { return repr(self); });
 
-  nb::class_<Stream>(module, "Stream", "An order of work on one device, from new_stream or default_stream.")
+  nb::class_<Stream>(module, "Stream",
+                     "An order of work on one device, from new_stream, default_stream or Stream.from_handle.")
+      .def_static(
+          "from_handle",
+          [](nb::handle device, nb::handle handle) {
+            Stream stream = default_stream(parse_device(device));
+            stream.index = kForeignStream;
+            stream.handle = parse_stream_handle(handle);
+            return stream;
+          },
+          nb::arg("device").none(), nb::arg("handle").none(),
+          nb::sig("def from_handle(device: Device | DeviceType, handle: int) -> Stream"),
+          "A stream that somebody else made: handle is its cudaStream_t as a number, 0 the legacy default stream. It\n"
+          "must live as long as it is used.\n\n"
+          "Raises:\n    ValueError: the device is not there.")
       .def_ro("device", &Stream::device, "Where the work runs.")
-      .def_ro("index", &Stream::index, "0 is the default stream of its device.")
+      .def_ro("index", &Stream::index, "0 is the default stream of its device; -1 came from from_handle.")
+      .def_prop_ro(
+          "handle", [](const Stream& self) { return reinterpret_cast<std::uintptr_t>(self.handle); },
+          "The cudaStream_t as a number, 0 for the default stream and on the CPU.")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__", [](const Stream& self) { return self.index; })
       .def("__repr__", [](const Stream& self) { return repr(self); });
@@ -186,17 +203,28 @@ NB_MODULE(_maskmm, module) {
              "forces one.");
   module.def("version", &version, "The version of the library, 'major.minor.patch'.");
 
-  const auto define = [&](const char* name, auto function, const char* result) {
+  bind_device_view(module);
+  module.def(
+      "expect_dtype", [](const char* argument, const char* dtype) { expect_dtype(argument, dtype); },
+      nb::arg("argument"), nb::arg("dtype"),
+      "Refuses an element type that maskmm has no name for.\n\nRaises:\n    TypeError: it names argument and type.");
+  const auto define = [&]<class... More>(const char* name, auto function, const char* more, const char* result,
+                                         More... more_arguments) {
     const std::string signature = std::string("def ") + name +
                                   "(a: object, b: object, block_size: object, mask_out: object, mask_lhs: object, "
-                                  "mask_rhs: object, stream: object, out: object, precision: object, /) -> " +
-                                  result;
+                                  "mask_rhs: object, stream: object, out: object, precision: object" +
+                                  more + ", /) -> " + result;
     module.def(name, function, nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
-               nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::sig(signature.c_str()));
+               nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), more_arguments...,
+               nb::sig(signature.c_str()));
   };
-  define("block_masked_mm", &block_masked_mm, "typing.Any");
-  define("explain", &explain, "tuple[Device, str, str, str, int, float, int]");
-  define("result_type", &result_type, "tuple[tuple[int, ...], str]");
+  const char* const explanation = "tuple[Device, str, str, str, int, float, int]";
+  define("block_masked_mm", &block_masked_mm, "", "typing.Any");
+  define("explain", &explain, "", explanation);
+  define("result_type", &result_type, "", "tuple[tuple[int, ...], str]");
+  define("block_masked_mm_on_device", &block_masked_mm_on_device, ", current_stream: int, empty: object", "typing.Any",
+         nb::arg(), nb::arg().none());
+  define("explain_on_device", &explain_on_device, ", current_stream: int", explanation, nb::arg());
 }
 
 }  // namespace maskmm::python

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "device_view.hpp"
 #include "element_type.hpp"
 #include "maskmm/error.hpp"
 #include "parse.hpp"
@@ -47,14 +48,6 @@ nb::handle bfloat16_dtype() {
 string dtype_name(nb::handle object, const char* otherwise) {
   const nb::object dtype = nb::getattr(object, "dtype", nb::none());
   return dtype.is_none() ? otherwise : nb::str(dtype).c_str();
-}
-
-/// In the words of the core, for types that it has no name for.
-[[noreturn]] void refuse_type(const string& name, const string& dtype) {
-  const bool is_mask = name.starts_with("mask");
-  throw type_error(name + ": expected " +
-                   (is_mask ? "bool, an integer or a float type" : "float16, bfloat16, float32 or float64") + ", got " +
-                   dtype);
 }
 
 View view_of_buffer(const Py_buffer& buffer, Dtype dtype) {
@@ -138,14 +131,7 @@ View borrow_dlpack(nb::handle object, const char* name, Keeper& keeper) {
   }
   const auto dtype = dtype_of_dlpack(keeper.tensor.dtype());
   if (!dtype) refuse_type(name, dtype_name(object, "?"));
-  View view;
-  view.data = keeper.tensor.data();
-  view.dtype = *dtype;
-  for (std::size_t axis = 0; axis < keeper.tensor.ndim(); ++axis) {
-    view.shape.push_back(static_cast<std::int64_t>(keeper.tensor.shape(axis)));
-    view.strides_bytes.push_back(keeper.tensor.stride(axis) * static_cast<std::int64_t>(size_of(*dtype)));
-  }
-  return view;
+  return view_of_tensor(keeper.tensor, *dtype);
 }
 
 /// A NumPy array, a scalar of NumPy's, or another object with the buffer protocol; nothing where it is neither.
@@ -171,11 +157,23 @@ std::optional<View> borrow_buffer(nb::handle object, const char* name, Keeper& k
 
 }  // namespace
 
+View view_of_tensor(const nb::ndarray<nb::ro>& tensor, Dtype dtype) {
+  View view;
+  view.data = tensor.data();
+  view.dtype = dtype;
+  for (std::size_t axis = 0; axis < tensor.ndim(); ++axis) {
+    view.shape.push_back(static_cast<std::int64_t>(tensor.shape(axis)));
+    view.strides_bytes.push_back(tensor.stride(axis) * static_cast<std::int64_t>(size_of(dtype)));
+  }
+  return view;
+}
+
 void load_numpy() {
   if (numpy == nullptr) numpy = new NumPy;
 }
 
 View borrow(nb::handle object, const char* name, Keeper& keeper) {
+  if (const View* const view = view_of_device_view(object)) return *view;
   if (const auto view = borrow_buffer(object, name, keeper)) return *view;
   if (nb::hasattr(object, "__dlpack__")) return borrow_dlpack(object, name, keeper);
   throw type_error(string(name) + ": expected an array (NumPy, buffer protocol or DLPack), got " + class_name(object));
@@ -200,10 +198,14 @@ View borrow_mask(nb::handle object, const char* name, Keeper& keeper) {
 }
 
 MutableView borrow_out(nb::handle object, Keeper& keeper) {
+  MutableView out;
+  if (const View* const view = view_of_device_view(object)) {
+    static_cast<View&>(out) = *view;
+    return out;
+  }
   const auto view = borrow_buffer(object, "out", keeper);
   if (!view) throw type_error("out: expected a NumPy array or another writable buffer, got " + class_name(object));
   if (keeper.buffer.readonly) throw shape_error("out: expected a writable array, got a read-only one");
-  MutableView out;
   static_cast<View&>(out) = *view;
   return out;
 }

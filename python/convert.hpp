@@ -30,8 +30,11 @@ class Keeper {
 /// For the module's initialisation, before anything else here: no thread must wait for another that imports.
 void load_numpy();
 
-/// The elements of a NumPy array, or of anything else with the buffer protocol or DLPack on the CPU. The name of the
-/// argument begins every error. Throws type_error, device_error.
+/// What DLPack lent; the view says that it is on the CPU.
+View view_of_tensor(const nb::ndarray<nb::ro>& tensor, Dtype dtype);
+
+/// The elements of a DeviceView, of a NumPy array, or of anything else with the buffer protocol or DLPack on the CPU.
+/// The name of the argument begins every error. Throws type_error, device_error.
 View borrow(nb::handle object, const char* name, Keeper& keeper);
 /// The same for a mask, which may also be a bool, an int or a float.
 View borrow_mask(nb::handle object, const char* name, Keeper& keeper);

@@ -3,6 +3,8 @@
 #include <bit>
 #include <cstring>
 
+#include "maskmm/error.hpp"
+
 namespace maskmm::python {
 namespace {
 
@@ -91,6 +93,21 @@ std::optional<Dtype> dtype_of_dlpack(nb::dlpack::dtype dtype) {
     default:
       return std::nullopt;
   }
+}
+
+Dtype expect_dtype(const char* argument, const char* dtype_name) {
+  for (int code = 0; code <= static_cast<int>(Dtype::complex128); ++code) {
+    const auto dtype = static_cast<Dtype>(code);
+    if (std::strcmp(dtype_name, name_of(dtype)) == 0) return dtype;
+  }
+  refuse_type(argument, dtype_name);
+}
+
+void refuse_type(const std::string& argument, const std::string& dtype_name) {
+  const bool is_mask = argument.starts_with("mask");
+  throw type_error(argument + ": expected " +
+                   (is_mask ? "bool, an integer or a float type" : "float16, bfloat16, float32 or float64") + ", got " +
+                   dtype_name);
 }
 
 }  // namespace maskmm::python

@@ -64,6 +64,15 @@ int parse_thread_count(nb::handle object) {
   return static_cast<int>(std::clamp<std::int64_t>(to_int64(name, count), INT_MIN, INT_MAX));
 }
 
+void* parse_stream_handle(nb::handle object) {
+  const nb::object handle = int_of(object);
+  if (!handle.is_valid()) throw type_error("handle: expected a cudaStream_t as an int, got " + class_name(object));
+  void* const pointer = PyLong_AsVoidPtr(handle.ptr());
+  if (pointer != nullptr || !PyErr_Occurred()) return pointer;
+  PyErr_Clear();
+  throw shape_error(string("handle: expected a cudaStream_t as an int, got ") + nb::str(handle).c_str());
+}
+
 Stream parse_own_stream(nb::handle object) {
   if (Stream stream; nb::try_cast(object, stream, false)) return stream;
   throw type_error("stream: expected a Stream or None, got " + class_name(object));

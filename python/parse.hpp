@@ -23,6 +23,8 @@ std::int64_t to_int64(const char* name, nb::handle integer);
 BlockSize parse_block_size(nb::handle object);
 /// None, a Stream, a Device or a DeviceType.
 StreamOrDevice parse_stream(nb::handle object);
+/// A cudaStream_t as an int.
+void* parse_stream_handle(nb::handle object);
 /// A Stream and nothing else.
 Stream parse_own_stream(nb::handle object);
 /// A Device, or a DeviceType for its device 0.

@@ -103,7 +103,8 @@ TABLE: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     ((Exporter(1), B), {}, TypeError, "a: no access through DLPack: this memory is not lent"),
     ((A, Exporter(1, "no capsule")), {}, TypeError,
      "b: no access through DLPack: expected a capsule of version 1 or before"),
-    ((Exporter(2), B), {}, ValueError, "a: expected an array in CPU memory, got one on DLPack device type 2"),
+    ((Exporter(10), B), {}, ValueError, "a: expected an array in CPU memory, got one on DLPack device type 10"),
+    ((Exporter(2), B), {}, TypeError, "a, b: expected arrays of one framework, got Exporter on a GPU, numpy.ndarray"),
     # a and b: shapes
     ((np.float32(1), B), {}, ValueError, "a: expected at least 1 axis, got a 0-D array"),
     ((A, f32()), {}, ValueError, "b: expected at least 1 axis, got a 0-D array"),
@@ -178,7 +179,6 @@ TABLE: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     # stream and precision
     ((A, B), {"stream": "cpu"}, TypeError, "stream: expected a Stream, a Device, a DeviceType or None, got str"),
     ((A, B), {"stream": 0}, TypeError, "stream: expected a Stream, a Device, a DeviceType or None, got int"),
-    ((A, B), {"stream": maskmm.gpu}, ValueError, "stream: expected one on cpu:0 as a is, got gpu:0"),
     ((A, B), {"stream": maskmm.Device(maskmm.cpu, 1)}, ValueError, "stream: expected one on cpu:0 as a is, got cpu:1"),
     ((A, B), {"precision": "fp32"}, ValueError, "precision: expected 'ieee' or 'tf32', got 'fp32'"),
     ((A, B), {"precision": None}, TypeError, "precision: expected 'ieee' or 'tf32', got NoneType"),
@@ -239,6 +239,8 @@ def test_message_where_there_is_no_gpu() -> None:
     for function in (maskmm.set_default_device, maskmm.new_stream, maskmm.default_stream):
         with pytest.raises(ValueError, match=r"^device: no gpu:0 here, there are 0 GPU devices$"):
             function(maskmm.gpu)
+    with pytest.raises(ValueError, match=r"^stream: no gpu:0 here, there are 0 GPU devices$"):
+        maskmm.block_masked_mm(A, B, stream=maskmm.gpu)
     assert maskmm.default_device() == maskmm.Device(maskmm.cpu)
 
 

@@ -1,6 +1,7 @@
 """Matrix products that leave whole blocks out, at the speed of a dense library per block that is kept."""
 
 from maskmm import patterns
+from maskmm._front import Explanation, block_masked_mm, explain
 from maskmm._maskmm import (
     Device,
     DeviceType,
@@ -16,7 +17,6 @@ from maskmm._maskmm import (
     synchronize,
     version,
 )
-from maskmm._numpy import Explanation, block_masked_mm, explain
 
 __version__ = version()
 cpu = DeviceType.cpu

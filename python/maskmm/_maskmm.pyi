@@ -30,7 +30,19 @@ class Device:
     def __repr__(self) -> str: ...
 
 class Stream:
-    """An order of work on one device, from new_stream or default_stream."""
+    """
+    An order of work on one device, from new_stream, default_stream or Stream.from_handle.
+    """
+
+    @staticmethod
+    def from_handle(device: Device | DeviceType, handle: int) -> Stream:
+        """
+        A stream that somebody else made: handle is its cudaStream_t as a number, 0 the legacy default stream. It
+        must live as long as it is used.
+
+        Raises:
+            ValueError: the device is not there.
+        """
 
     @property
     def device(self) -> Device:
@@ -38,7 +50,11 @@ class Stream:
 
     @property
     def index(self) -> int:
-        """0 is the default stream of its device."""
+        """0 is the default stream of its device; -1 came from from_handle."""
+
+    @property
+    def handle(self) -> int:
+        """The cudaStream_t as a number, 0 for the default stream and on the CPU."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -104,6 +120,35 @@ def cpu_isa() -> str:
 def version() -> str:
     """The version of the library, 'major.minor.patch'."""
 
+class DeviceView:
+    """An array on a GPU, described by a front; see python/device_view.hpp."""
+
+    def __init__(
+        self,
+        name: str,
+        address: int,
+        dtype: str,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        stride_bytes: int,
+        device_index: int,
+    ) -> None:
+        """
+        name: the argument, for messages. Strides count in units of stride_bytes.
+        """
+
+    @staticmethod
+    def from_dlpack(name: str, capsule: object, dtype: str) -> DeviceView:
+        """dtype: what messages call a type that is refused."""
+
+def expect_dtype(argument: str, dtype: str) -> None:
+    """
+    Refuses an element type that maskmm has no name for.
+
+    Raises:
+        TypeError: it names argument and type.
+    """
+
 def block_masked_mm(
     a: object,
     b: object,
@@ -140,3 +185,30 @@ def result_type(
     precision: object,
     /,
 ) -> tuple[tuple[int, ...], str]: ...
+def block_masked_mm_on_device(
+    a: object,
+    b: object,
+    block_size: object,
+    mask_out: object,
+    mask_lhs: object,
+    mask_rhs: object,
+    stream: object,
+    out: object,
+    precision: object,
+    current_stream: int,
+    empty: object,
+    /,
+) -> Any: ...
+def explain_on_device(
+    a: object,
+    b: object,
+    block_size: object,
+    mask_out: object,
+    mask_lhs: object,
+    mask_rhs: object,
+    stream: object,
+    out: object,
+    precision: object,
+    current_stream: int,
+    /,
+) -> tuple[Device, str, str, str, int, float, int]: ...

@@ -1,4 +1,6 @@
-"""The front for NumPy arrays and whatever else lies in CPU memory: ``block_masked_mm`` and ``explain``."""
+"""``block_masked_mm`` and ``explain``. What lies in host memory goes to the extension as it is; arrays on a GPU go by
+way of the front of their framework.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from maskmm import _maskmm
+from maskmm import _device, _maskmm
+from maskmm._choice import as_stream, choose
 from maskmm._maskmm import Device, DeviceType, Stream
 
 
@@ -29,8 +32,30 @@ class SupportsDLPack(Protocol):
 Array: TypeAlias = npt.NDArray[Any] | np.generic | SupportsBuffer | SupportsDLPack
 Mask: TypeAlias = Array | bool | int | float
 BlockSize: TypeAlias = int | np.integer[Any] | tuple[int, int, int]
-StreamOrDevice: TypeAlias = Stream | Device | DeviceType
-OutT = TypeVar("OutT", bound=npt.NDArray[Any] | SupportsBuffer)
+OutT = TypeVar("OutT")
+
+
+class TorchStream(Protocol):
+    """torch.cuda.Stream."""
+
+    @property
+    def cuda_stream(self) -> int: ...
+
+    @property
+    def device_index(self) -> int: ...
+
+
+class CuPyStream(Protocol):
+    """cupy.cuda.Stream."""
+
+    @property
+    def ptr(self) -> int: ...
+
+    @property
+    def device_id(self) -> int: ...
+
+
+AnyStream: TypeAlias = Stream | Device | DeviceType | TorchStream | CuPyStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +65,9 @@ class Explanation:
     Attributes:
         device: where it would run.
         kernel: the kernel, with its type and the size of its micro-tile.
-        isa: the instruction set.
+        isa: the instruction set, or the GPU's architecture.
         reason: why this kernel, in a sentence.
-        threads: the threads that the call would use.
+        threads: the threads that the call would use; on a GPU, those of the kernel's launch.
         live_fraction: live triples of blocks as a share of all triples; 0 where there are none.
         workspace_bytes: scratch memory of all threads, with the bit rows of the masks.
     """
@@ -68,15 +93,15 @@ class Explanation:
 
 @overload
 def block_masked_mm(
-    a: Array,
-    b: Array,
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
     /,
     block_size: BlockSize = 64,
     mask_out: Mask | None = None,
     mask_lhs: Mask | None = None,
     mask_rhs: Mask | None = None,
     *,
-    stream: StreamOrDevice | None = None,
+    stream: AnyStream | None = None,
     out: None = None,
     precision: Literal["ieee", "tf32"] = "ieee",
 ) -> npt.NDArray[Any]: ...
@@ -92,7 +117,23 @@ def block_masked_mm(
     mask_lhs: Mask | None = None,
     mask_rhs: Mask | None = None,
     *,
-    stream: StreamOrDevice | None = None,
+    stream: AnyStream | None = None,
+    out: None = None,
+    precision: Literal["ieee", "tf32"] = "ieee",
+) -> Any: ...
+
+
+@overload
+def block_masked_mm(
+    a: Array,
+    b: Array,
+    /,
+    block_size: BlockSize = 64,
+    mask_out: Mask | None = None,
+    mask_lhs: Mask | None = None,
+    mask_rhs: Mask | None = None,
+    *,
+    stream: AnyStream | None = None,
     out: OutT,
     precision: Literal["ieee", "tf32"] = "ieee",
 ) -> OutT: ...
@@ -107,7 +148,7 @@ def block_masked_mm(
     mask_lhs: Mask | None = None,
     mask_rhs: Mask | None = None,
     *,
-    stream: StreamOrDevice | None = None,
+    stream: AnyStream | None = None,
     out: Any = None,
     precision: Literal["ieee", "tf32"] = "ieee",
 ) -> Any:
@@ -121,9 +162,25 @@ def block_masked_mm(
     nor multiplied. A block of the result with no live triple is zero. A mask that is not bool scales its
     blocks by its values.
 
-    Every array argument is a NumPy array (ml_dtypes.bfloat16 included) or anything with the buffer protocol
-    or DLPack in CPU memory, of any layout: strides may be negative, zero or misaligned. Nothing is copied.
-    The GIL is released while it multiplies.
+    Arrays in host memory are NumPy arrays (ml_dtypes.bfloat16 included) or anything with the buffer protocol
+    or DLPack, torch tensors on the CPU among them; the result is a NumPy array. Nothing is copied, and the
+    GIL is released while it multiplies. With ``stream=maskmm.gpu``, or a stream or device on a GPU, the
+    elements of a and b are copied to that GPU and the result back; masks are copied in any case. The call is
+    finished when it returns.
+
+    Arrays on a GPU give an array of the same kind there:
+
+    - torch.Tensor and cupy.ndarray: the work is enqueued on the framework's current stream, the result
+      comes from its allocator, nothing is waited for, and torch can capture the call in a CUDA graph.
+    - jax.Array, outside of jit, grad and vmap: JAX has no current stream, so the call waits for a and b on
+      the GPU's default stream and returns when the result is there, copied into memory of JAX's.
+    - Anything else with DLPack: likewise, on the default stream; the result offers DLPack and nothing else.
+
+    a, b and out are of one framework and on one device. A mask may also be a NumPy array, or whatever else
+    lies in host memory: it is copied in the order of the stream, except while a CUDA graph is captured, where
+    it is refused. No gradient passes through.
+
+    The layout of arrays is free: strides may be negative, zero or misaligned.
 
     Args:
         a: (..., M, K), or (K,). float16, bfloat16, float32 or float64; an integer or bool type only beside a
@@ -136,21 +193,26 @@ def block_masked_mm(
         mask_lhs: (..., ceil(M/m), ceil(K/k)), the same.
         mask_rhs: (..., ceil(K/k), ceil(N/n)), the same. The batch axes of all arguments broadcast together; a
             mask may also have size 1 in a block axis, lack axes on the left, or be a number.
-        stream: where to run: a Stream, a Device, a DeviceType, or None for the default stream of the inputs'
-            device.
-        out: a NumPy array, or another writable buffer: the result is written here and this object returned.
-            It has the result's shape and type and shares no memory with an input.
+        stream: where to run: a Stream, torch's or CuPy's stream, a Device, a DeviceType, or None for the
+            current stream of the framework, or else the default stream of the inputs' device. The result is
+            allocated in the order of that stream; whoever reads it on another waits for this one first.
+        out: a NumPy array or another writable buffer, or a torch tensor or CuPy array on the device of a: the
+            result is written here and this object returned. It has the result's shape and type and shares no
+            memory with an input.
         precision: "ieee", or "tf32" to let float32 use TF32 tensor cores where the device has them.
 
     Returns:
-        A NumPy array of the shape (..., M, N) and the promoted type of a and b, or ``out``. Sums run in
-        float32 (float64 for float64) and are rounded to that type once.
+        An array of the shape (..., M, N) and the promoted type of a and b, or ``out``. Sums run in float32
+        (float64 for float64) and are rounded to that type once.
 
     Raises:
         ValueError: shapes, a size, a block size or a device that do not fit; ``out`` that overlaps an input
             or is read-only. The message begins with the argument's name.
-        TypeError: an element type or an object that is not accepted.
+        TypeError: an element type or an object that is not accepted; arrays of several frameworks; a torch
+            tensor that requires grad where gradients are enabled.
         MemoryError: no memory for the result or the workspace.
+        NotImplementedError: this maskmm was built without CUDA, or does not run on this GPU.
+        RuntimeError: CUDA failed.
         ImportError: the result is bfloat16, ``out`` was not given and ml_dtypes is not installed.
 
     >>> import numpy as np, maskmm
@@ -163,7 +225,14 @@ def block_masked_mm(
     >>> maskmm.block_masked_mm(a, b, mask_lhs=mask_lhs)[[0, 64], 0]
     array([192., 256.], dtype=float32)
     """
-    return _maskmm.block_masked_mm(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision)
+    front = choose(a, b, mask_out, mask_lhs, mask_rhs, out)
+    if stream is not None:
+        stream = as_stream(stream)
+    if front is None:
+        return _maskmm.block_masked_mm(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision)
+    return _device.block_masked_mm(
+        front, (a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision), out
+    )
 
 
 def explain(
@@ -175,12 +244,12 @@ def explain(
     mask_lhs: Mask | None = None,
     mask_rhs: Mask | None = None,
     *,
-    stream: StreamOrDevice | None = None,
-    out: npt.NDArray[Any] | SupportsBuffer | None = None,
+    stream: AnyStream | None = None,
+    out: Array | None = None,
     precision: Literal["ieee", "tf32"] = "ieee",
 ) -> Explanation:
     """Tells what ``block_masked_mm`` would do with the same arguments. Checks them and reads the masks;
-    multiplies nothing and writes nothing.
+    multiplies nothing and writes nothing. With masks on a GPU it waits for the stream.
 
     Args: as of ``block_masked_mm``.
 
@@ -195,6 +264,6 @@ def explain(
     >>> maskmm.explain(a, a, mask_lhs=maskmm.patterns.causal(4)).live_fraction
     0.625
     """
-    return Explanation(
-        *_maskmm.explain(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision)
-    )
+    front = choose(a, b, mask_out, mask_lhs, mask_rhs, out)
+    arguments = (a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision)
+    return Explanation(*(_maskmm.explain(*arguments) if front is None else _device.explain(front, arguments)))
