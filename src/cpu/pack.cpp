@@ -14,20 +14,23 @@ using core::load_unaligned;
 const Kernels<float>& kernels_of(const KernelSet& set, float) { return set.f32; }
 const Kernels<double>& kernels_of(const KernelSet& set, double) { return set.f64; }
 
-/// One row of neighbouring elements -> T, where a kernel set has fast code for the type. False: it has none.
+/// Rows of neighbouring elements -> T, where a kernel set has fast code for the type. False: it has none.
 template <class T>
-bool widen_row(const KernelSet& set, Dtype dtype, const std::byte* from, std::int64_t count, T* to) {
+bool widen_rows(const KernelSet& set, Dtype dtype, const std::byte* from, std::int64_t stride_bytes, std::int64_t rows,
+                std::int64_t columns, T* to, std::int64_t ldt) {
   if (dtype == dtype_of<T>) {
-    std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(T));
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::memcpy(to + i * ldt, from + i * stride_bytes, static_cast<std::size_t>(columns) * sizeof(T));
+    }
     return true;
   }
   if constexpr (std::is_same_v<T, float>) {
     if (dtype == Dtype::float16) {
-      set.widen_float16(from, count, to);
+      set.widen_float16(from, stride_bytes, rows, columns, to, ldt);
       return true;
     }
     if (dtype == Dtype::bfloat16) {
-      set.widen_bfloat16(from, count, to);
+      set.widen_bfloat16(from, stride_bytes, rows, columns, to, ldt);
       return true;
     }
   }
@@ -111,14 +114,14 @@ bool pack_transposed(const KernelSet& set, const Source& from, std::int64_t rows
               columns, rows, to, ldt);
     return true;
   }
-  constexpr std::int64_t kSquare = 32;
+  constexpr std::int64_t kSquare = 64;
   alignas(64) T square[kSquare * kSquare];
   for (std::int64_t j0 = 0; j0 < columns; j0 += kSquare) {
     const std::int64_t js = std::min(kSquare, columns - j0);
     for (std::int64_t i0 = 0; i0 < rows; i0 += kSquare) {
       const std::int64_t is = std::min(kSquare, rows - i0);
-      for (std::int64_t j = 0; j < js; ++j) {
-        if (!widen_row<T>(set, from.dtype, from.at(i0, j0 + j).data, is, square + j * kSquare)) return false;
+      if (!widen_rows<T>(set, from.dtype, from.at(i0, j0).data, from.col_stride_bytes, js, is, square, kSquare)) {
+        return false;
       }
       transpose(square, kSquare, js, is, to + i0 * ldt + j0, ldt);
     }
@@ -143,10 +146,7 @@ void pack(const KernelSet& set, const Source& from, std::int64_t rows, std::int6
   const std::int64_t size = static_cast<std::int64_t>(size_of(from.dtype));
   bool done = false;
   if (from.col_stride_bytes == size || columns == 1) {
-    done = true;
-    for (std::int64_t i = 0; i < rows && done; ++i) {
-      done = widen_row<T>(set, from.dtype, from.data + i * from.row_stride_bytes, columns, to + i * ldt);
-    }
+    done = widen_rows<T>(set, from.dtype, from.data, from.row_stride_bytes, rows, columns, to, ldt);
   } else if (from.row_stride_bytes == size) {
     done = pack_transposed<T>(set, from, rows, columns, to, ldt);
   }

@@ -63,8 +63,8 @@ TEST_P(Pack, EveryHalfIsWidenedExactly) {
   std::vector<std::uint16_t> bits(1 << 16);
   for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint16_t>(i);
   std::vector<float> half(bits.size()), brain(bits.size());
-  GetParam()->widen_float16(bits.data(), static_cast<std::int64_t>(bits.size()), half.data());
-  GetParam()->widen_bfloat16(bits.data(), static_cast<std::int64_t>(bits.size()), brain.data());
+  GetParam()->widen_float16(bits.data(), 0, 1, static_cast<std::int64_t>(bits.size()), half.data(), 0);
+  GetParam()->widen_bfloat16(bits.data(), 0, 1, static_cast<std::int64_t>(bits.size()), brain.data(), 0);
   for (std::size_t i = 0; i < bits.size(); ++i) {
     const float expected = core::float16_to_float(bits[i]);
     if (std::isnan(expected)) {

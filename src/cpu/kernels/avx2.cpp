@@ -9,8 +9,9 @@ namespace {
 constexpr int kVectorBytes = 32;
 
 #include "cpu/kernels/micro_kernel.inl"
+#include "cpu/kernels/packing.inl"
 
-void widen_float16(const void* from, std::int64_t count, float* to) {
+inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   const char* bytes = static_cast<const char*>(from);
   std::int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
@@ -46,7 +47,13 @@ constexpr Kernels<T> make_kernels() {
 
 }  // namespace
 
-constexpr KernelSet kAvx2Kernels{"avx2",        "AVX2, FMA and F16C", make_kernels<float>(), make_kernels<double>(),
-                                 widen_float16, widen_bfloat16,       narrow_float16,        narrow_bfloat16};
+constexpr KernelSet kAvx2Kernels{"avx2",
+                                 "AVX2, FMA and F16C",
+                                 make_kernels<float>(),
+                                 make_kernels<double>(),
+                                 widen_rows<widen_float16_row>,
+                                 widen_rows<widen_bfloat16_row>,
+                                 narrow_float16,
+                                 narrow_bfloat16};
 
 }  // namespace maskmm::cpu

@@ -9,8 +9,9 @@ namespace {
 constexpr int kVectorBytes = 64;
 
 #include "cpu/kernels/micro_kernel.inl"
+#include "cpu/kernels/packing.inl"
 
-void widen_float16(const void* from, std::int64_t count, float* to) {
+inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   const char* bytes = static_cast<const char*>(from);
   std::int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
@@ -52,8 +53,8 @@ constexpr KernelSet kAvx512Kernels{"avx512",
                                    "AVX-512 F, BW, DQ and VL",
                                    make_kernels<float>(),
                                    make_kernels<double>(),
-                                   widen_float16,
-                                   widen_bfloat16,
+                                   widen_rows<widen_float16_row>,
+                                   widen_rows<widen_bfloat16_row>,
                                    narrow_float16,
                                    narrow_bfloat16};
 

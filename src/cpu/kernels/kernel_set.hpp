@@ -81,10 +81,12 @@ struct KernelSet {
   const char* needs;  // processor features, for messages
   Kernels<float> f32;
   Kernels<double> f64;
-  /// Neighbouring elements, at any address.
-  void (*widen_float16)(const void* from, std::int64_t count, float* to);
-  void (*widen_bfloat16)(const void* from, std::int64_t count, float* to);
-  /// Round to nearest even.
+  /// Rows of neighbouring elements, at any address.
+  using Widen = void (*)(const void* from, std::int64_t stride_bytes, std::int64_t rows, std::int64_t columns,
+                         float* to, std::int64_t ldt);
+  Widen widen_float16;
+  Widen widen_bfloat16;
+  /// Neighbouring elements, rounded to nearest even.
   void (*narrow_float16)(const float* from, std::int64_t count, void* to);
   void (*narrow_bfloat16)(const float* from, std::int64_t count, void* to);
 };

@@ -9,8 +9,9 @@ namespace {
 constexpr int kVectorBytes = 16;
 
 #include "cpu/kernels/micro_kernel.inl"
+#include "cpu/kernels/packing.inl"
 
-void widen_float16(const void* from, std::int64_t count, float* to) {
+inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   typedef __fp16 Half __attribute__((aligned(1), may_alias));
   const Half* half = static_cast<const Half*>(from);
   for (std::int64_t i = 0; i < count; ++i) to[i] = half[i];
@@ -39,7 +40,13 @@ constexpr Kernels<T> make_kernels() {
 
 }  // namespace
 
-constexpr KernelSet kNeonKernels{"neon",        "NEON",         make_kernels<float>(), make_kernels<double>(),
-                                 widen_float16, widen_bfloat16, narrow_float16,        narrow_bfloat16};
+constexpr KernelSet kNeonKernels{"neon",
+                                 "NEON",
+                                 make_kernels<float>(),
+                                 make_kernels<double>(),
+                                 widen_rows<widen_float16_row>,
+                                 widen_rows<widen_bfloat16_row>,
+                                 narrow_float16,
+                                 narrow_bfloat16};
 
 }  // namespace maskmm::cpu

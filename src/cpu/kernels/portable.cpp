@@ -7,8 +7,9 @@ namespace {
 constexpr int kVectorBytes = 16;
 
 #include "cpu/kernels/micro_kernel.inl"
+#include "cpu/kernels/packing.inl"
 
-void widen_float16(const void* from, std::int64_t count, float* to) {
+inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   const Bits16::type* bits = static_cast<const Bits16::type*>(from);
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint32_t sign = (bits[i] & 0x8000u) << 16, magnitude = bits[i] & 0x7fffu;
@@ -57,7 +58,13 @@ constexpr Kernels<T> make_kernels() {
 
 }  // namespace
 
-constexpr KernelSet kPortableKernels{"portable",    "nothing special", make_kernels<float>(), make_kernels<double>(),
-                                     widen_float16, widen_bfloat16,    narrow_float16,        narrow_bfloat16};
+constexpr KernelSet kPortableKernels{"portable",
+                                     "nothing special",
+                                     make_kernels<float>(),
+                                     make_kernels<double>(),
+                                     widen_rows<widen_float16_row>,
+                                     widen_rows<widen_bfloat16_row>,
+                                     narrow_float16,
+                                     narrow_bfloat16};
 
 }  // namespace maskmm::cpu
