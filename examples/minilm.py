@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pydoc_data.topics
+import re
 import zlib
 from collections.abc import Callable
 from importlib.resources import files
@@ -170,5 +171,6 @@ def load(real: bool = True) -> Source:
 
 
 def split_words(text: str) -> list[int]:
-    """Stands in for the tokenizer: a number for each word, as many as a tokenizer would give or so."""
-    return [zlib.crc32(word.encode()) % WORDS for word in text.split()][:MAX_TOKENS]
+    """Stands in for the tokenizer: a number for each piece of a word and each sign, about as many as it gives."""
+    pieces = re.findall(r"\w{1,8}|[^\w\s]", text)
+    return [zlib.crc32(piece.encode()) % WORDS for piece in pieces][:MAX_TOKENS]
