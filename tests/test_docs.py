@@ -1,4 +1,4 @@
-"""What README.md and docs/ show is what happens; docstrings too. No page has a dead link."""
+"""What README.md, the tutorial and the docstrings show is what happens. No page has a dead link."""
 
 import contextlib
 import doctest
@@ -29,9 +29,9 @@ def test_readme_prints_what_it_shows() -> None:
     assert printed.getvalue() == expected
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if ">>> " in p.read_text()], ids=lambda p: p.name)
-def test_page(page: Path) -> None:
+def test_tutorial() -> None:
     threads = maskmm.num_threads()
+    page = ROOT / "docs" / "tutorial.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
     assert run(test) == doctest.TestResults(0, len(test.examples))
