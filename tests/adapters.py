@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+import gpu_arrays
 import maskmm
 from case_builders import Call
 from cases import build
@@ -75,6 +76,7 @@ def isas() -> tuple[str, ...]:
 def adapters() -> list[Adapter]:
     rows = [Adapter("numpy", multiply_numpy)]
     rows += [Adapter(f"numpy:{isa}", multiply_numpy, isa) for isa in isas()[1:]]
+    rows += [Adapter(name, multiply) for name, multiply in gpu_arrays.rows().items()]
     return rows
 
 

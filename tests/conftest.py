@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import hypothesis
 
+import gpu_arrays
+
 # Examples follow from a test's code alone, so that a run can be repeated; --hypothesis-profile=search looks further.
 hypothesis.settings.register_profile(
     "default-deterministic", derandomize=True, deadline=None, max_examples=100, database=None
 )
 hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("default-deterministic")
+
+# Tests of arrays on a GPU are there where a GPU and the frameworks are.
+if not gpu_arrays.usable("torch"):
+    collect_ignore = ["test_gpu_torch.py", "test_gpu_arrays.py"]
+elif not all(gpu_arrays.usable(framework) for framework in gpu_arrays.FRAMEWORKS):
+    collect_ignore = ["test_gpu_arrays.py"]
