@@ -1,11 +1,11 @@
 // The one kernel of the simt and sm80 families, around a Multiply that says how a warp multiplies what lies in shared
 // memory.
 //
-// Roles: a thread block walks its tiles, one after the other. Its last warps load: they walk the live k blocks and copy
-// what is live of them (asynchronous copies) into a ring of stages. The others multiply, each a part of the tile of its
-// own. Warps are tied by the ring's barriers only: one whose part of a stage is dead goes on at once, and the loads of
+// Roles: a thread block walks its tiles, one after the other. Its last warps load: each walks the live k blocks and
+// copies what is live (asynchronous copies) into a ring of stages, one warp a stage, in turn. The others multiply, each a
+// part of the tile of its own. Warps are tied by the ring's barriers only: one whose part of a stage is dead goes on at once, and the loads of
 // the next tile run while the last one is stored.
-//   full[slot]   the copies of every loading thread have landed, and what the stage holds is written down
+//   full[slot]   the copies of the warp that loads it have landed, and what the stage holds is written down
 //   empty[slot]  every multiplying warp is through with the slot
 // Memory: params.stages slots of kStageBytes (a, b, scales), then a SlotState for each. Design: docs/design/cuda.md.
 #pragma once
@@ -34,11 +34,12 @@ struct TileShape {
   static_assert(kWarpRows * kWarpColumns <= 16, "the live squares of a warp are 16 bits");
 };
 
-/// What a Multiply sees of one stage.
-struct StageView {
-  std::uint32_t a, b;       // shared addresses
-  const std::byte* scales;  // of the part i: 16 of block rows, 16 of block columns
-  std::uint64_t pairs;      // 16 bits for each 16 elements of k: the live squares of this warp
+/// What a Multiply sees of one part of a stage: the elements k_begin to k_end of the stage, all of one live k block.
+struct PartView {
+  std::uint32_t a, b;       // shared addresses of the stage
+  int k_begin, k_end;       // multiples of 16
+  unsigned pairs;           // the live squares of this warp, never none
+  const std::byte* scales;  // 16 of block rows, 16 of block columns
 };
 
 /// What is written down of a stage, beside its barriers.
@@ -52,8 +53,8 @@ struct SlotState {
 template <class Multiply>
 struct Ring {
   using Shape = typename Multiply::Shape;
-  using LoadA = Loader<typename Multiply::Element, Shape::kRows, Shape::kLoadWarps * 32>;
-  using LoadB = Loader<typename Multiply::Element, Shape::kColumns, Shape::kLoadWarps * 32>;
+  using LoadA = Loader<typename Multiply::Element, Shape::kRows>;
+  using LoadB = Loader<typename Multiply::Element, Shape::kColumns>;
   static constexpr int kStageK = LoadA::kStageK;
   static constexpr int kMaxParts = kStageK / 16;
   static constexpr int kScaleBytes =
@@ -91,22 +92,26 @@ struct RingPosition {
   }
 };
 
-/// Loads the stages of this block's tiles. A tile ends with a stage marked last; a dead tile has one empty stage.
+/// Loads the stages of this block's tiles, in turn with the other loading warps. A tile ends with a stage marked last; a
+/// dead tile has one empty stage.
 template <class Multiply>
 struct Producer {
   using Shape = typename Multiply::Shape;
   using Accumulator = typename Multiply::Accumulator;
   static constexpr int kStageK = Ring<Multiply>::kStageK;
 
-  __device__ static void run(const MultiplyParams& params, const Ring<Multiply>& ring) {
+  /// `turn` is the first stage of this warp.
+  __device__ static void run(const MultiplyParams& params, const Ring<Multiply>& ring, int turn) {
     Producer producer;
     RingPosition position;
     bool wraps = false;
     for (std::int64_t index = blockIdx.x; index < params.schedule.total; index += gridDim.x) {
       producer.open(params, tile_at(params.schedule, index, Shape::kRows, Shape::kColumns));
       do {
-        if (wraps) ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
-        producer.stage(params, ring, position.slot);
+        const bool mine = turn == 0;
+        turn = mine ? Shape::kLoadWarps - 1 : turn - 1;
+        if (mine && wraps) ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
+        producer.stage(params, ring, position.slot, mine);
         position.next(ring.stages);
         wraps = wraps || position.slot == 0;
       } while (!producer.walker_.done);
@@ -114,7 +119,7 @@ struct Producer {
   }
 
  private:
-  static __device__ int thread() { return threadIdx.x - Shape::kMultiplyWarps * 32; }
+  static __device__ int lane() { return threadIdx.x % 32; }
 
   __device__ void open(const MultiplyParams& params, const Tile& tile) {
     k_in_block_ = 0;
@@ -122,13 +127,12 @@ struct Producer {
     place(params, params.a, tile.row, tile.batch, a_);
     place(params, params.b, tile.column, tile.batch, b_);
     if constexpr (Multiply::kMasks == Masks::scaling) {
-      const int lane = thread() % 32;
-      const bool is_row = lane < 16;
+      const bool is_row = lane() < 16;
       const Scales& scales = is_row ? params.scale_lhs : params.scale_rhs;
       const int shift = is_row ? params.block_m : params.block_n;
-      const std::int64_t element = (is_row ? tile.row : tile.column) + (std::int64_t{lane % 16} << shift);
-      has_scale_ = scales.values != nullptr && element < (is_row ? params.m : params.n) && thread() < 32 &&
-                   (lane % 16 << shift) < (is_row ? Shape::kRows : Shape::kColumns);
+      const std::int64_t element = (is_row ? tile.row : tile.column) + (std::int64_t{lane() % 16} << shift);
+      has_scale_ = scales.values != nullptr && element < (is_row ? params.m : params.n) &&
+                   (lane() % 16 << shift) < (is_row ? Shape::kRows : Shape::kColumns);
       scale_row_ = static_cast<const Accumulator*>(scales.values) + tile.batch * scales.values_per_batch +
                    (element >> shift) * scales.values_per_row;
     }
@@ -141,36 +145,40 @@ struct Producer {
     load.lines_left = static_cast<int>(smaller(source.lines - line, Load::kBytes / kStageKBytes));
   }
 
-  __device__ void stage(const MultiplyParams& params, const Ring<Multiply>& ring, int slot) {
+  /// Walks over the parts of one stage; loads them if the stage is this warp's.
+  __device__ void stage(const MultiplyParams& params, const Ring<Multiply>& ring, int slot, bool mine) {
     const int part_shift = Ring<Multiply>::part_shift(params), parts = kStageK >> part_shift;
-    const bool single = parts == 1;
-    SlotState& state = ring.state(slot);
-    std::int64_t part_k = 0;
-    unsigned part_lines = 0;
+    StageParts rows{0, 0, part_shift, params.block_m, parts == 1};
+    unsigned lines = 0;  // of part i, in lane i
     bool any = false;
-    for (int part = 0; part < parts; ++part) {
-      const bool there = !walker_.done;
-      if (thread() == 0) state.lines[part] = there ? walker_.lines : 0;
-      if (!there) continue;
+#pragma unroll 1
+    for (int part = 0; part < parts && !walker_.done; ++part) {
       any = true;
       const std::int64_t k = (std::int64_t{walker_.k_block} << params.block_k) + k_in_block_;
-      if (single || thread() % 32 == part) part_k = k, part_lines = walker_.live_lines;
-      if constexpr (Multiply::kMasks == Masks::scaling) load_scale(ring, slot, part);
+      if (lane() == part) lines = walker_.lines;
+      if (lane() == part || parts == 1) rows.k = k, rows.live_lines = walker_.live_lines;
+      if constexpr (Multiply::kMasks == Masks::scaling) {
+        if (mine) load_scale(ring, slot, part);
+      }
       k_in_block_ += kStageK;
       if (k_in_block_ >= 1 << params.block_k || k + kStageK >= params.k) {
         k_in_block_ = 0;
         walker_.advance(params);
       }
     }
-    if (thread() == 0) {
-      state.last = walker_.done;
-      ptx::barrier_arrive(ring.full(slot));
-    }
+    if (!mine) return;
+    SlotState& state = ring.state(slot);
+    if (lane() < parts) state.lines[lane()] = lines;
+    if (lane() == 0) state.last = walker_.done;
+    __syncwarp();
+    if (lane() == 0) ptx::barrier_arrive(ring.full(slot));
     if (any) {
-      const StageParts rows{part_k, part_lines & 0xffffu, part_shift, params.block_m, single};
-      const StageParts columns{part_k, part_lines >> 16, part_shift, params.block_n, single};
-      a_.load(params.a, params.k, rows, ptx::shared_address(ring.a(slot)), thread());
-      b_.load(params.b, params.k, columns, ptx::shared_address(ring.b(slot)), thread());
+      StageParts columns = rows;
+      columns.live_lines >>= 16;
+      columns.block_shift = params.block_n;
+      rows.live_lines &= 0xffffu;
+      a_.load(params.a, params.k, rows, ptx::shared_address(ring.a(slot)));
+      b_.load(params.b, params.k, columns, ptx::shared_address(ring.b(slot)));
     }
     if (params.a.vectors && params.b.vectors) {
       ptx::barrier_arrive_after_copies(ring.full(slot));
@@ -183,7 +191,7 @@ struct Producer {
   __device__ void load_scale(const Ring<Multiply>& ring, int slot, int part) const {
     constexpr int kSize = sizeof(Accumulator);
     if (!has_scale_) return;
-    ptx::copy_small<kSize>(ptx::shared_address(ring.scales(slot)) + (part * 32 + thread()) * kSize,
+    ptx::copy_small<kSize>(ptx::shared_address(ring.scales(slot)) + (part * 32 + lane()) * kSize,
                            scale_row_ + walker_.k_block, kSize);
   }
 
@@ -202,6 +210,7 @@ __device__ void consume(const MultiplyParams& params, const Ring<Multiply>& ring
   const int warp_row = warp / Shape::kWarpsAcross * Shape::kWarpRows * 16;
   const int warp_column = warp % Shape::kWarpsAcross * Shape::kWarpColumns * 16;
   const int part_shift = Ring<Multiply>::part_shift(params);
+  constexpr int kPartScaleBytes = 32 * sizeof(typename Multiply::Accumulator);
   Multiply multiply(params, warp_row, warp_column);
   PairFinder<Shape> finder;
   RingPosition position;
@@ -215,17 +224,14 @@ __device__ void consume(const MultiplyParams& params, const Ring<Multiply>& ring
       ptx::barrier_wait(ring.full(position.slot), position.parity);
       const SlotState& state = ring.state(position.slot);
       last = state.last;
-      std::uint64_t pairs = 0;
+      const std::uint32_t a = ptx::shared_address(ring.a(position.slot));
+#pragma unroll 1
       for (int part = 0; part << part_shift < Ring<Multiply>::kStageK; ++part) {
-        const unsigned part_pairs = finder.pairs(state.lines[part]);
-        live |= part_pairs;
-        for (int k = 0; k < 1 << part_shift; k += 16) {
-          pairs |= std::uint64_t{part_pairs} << ((part << part_shift) + k);
-        }
-      }
-      if (pairs != 0) {
-        multiply.stage(params, {ptx::shared_address(ring.a(position.slot)), ptx::shared_address(ring.b(position.slot)),
-                                ring.scales(position.slot), pairs});
+        const unsigned pairs = finder.pairs(state.lines[part]);
+        if (pairs == 0) continue;
+        live |= pairs;
+        multiply.part(params, {a, a + Ring<Multiply>::LoadA::kBytes, part << part_shift, (part + 1) << part_shift, pairs,
+                               ring.scales(position.slot) + part * kPartScaleBytes});
       }
       __syncwarp();
       if (threadIdx.x % 32 == 0) ptx::barrier_arrive(ring.empty(position.slot));
@@ -250,7 +256,7 @@ __global__ void __launch_bounds__(Multiply::Shape::kThreads, Multiply::Shape::kB
   extern __shared__ __align__(1024) std::byte shared[];
   const Ring<Multiply> ring{shared, params.stages};
   if (threadIdx.x < params.stages) {
-    ptx::barrier_init(ring.full(threadIdx.x), Shape::kLoadWarps * 32 + 1);
+    ptx::barrier_init(ring.full(threadIdx.x), 32 + 1);
     ptx::barrier_init(ring.empty(threadIdx.x), Shape::kMultiplyWarps);
   }
   __syncthreads();
@@ -260,7 +266,7 @@ __global__ void __launch_bounds__(Multiply::Shape::kThreads, Multiply::Shape::kB
     consume<Multiply>(params, ring, warp);
   } else {
     if constexpr (Shape::kHandsRegistersOver) ptx::give_registers<120>();
-    Producer<Multiply>::run(params, ring);
+    Producer<Multiply>::run(params, ring, warp - Shape::kMultiplyWarps);
   }
 }
 

@@ -47,7 +47,7 @@ __device__ inline Element load_element(const std::byte* address, Dtype dtype) {
 }
 
 /// What one stage needs of one operand. A stage is made of up to four parts, one for each live k block in it; lane i of
-/// every loading warp holds part i, or every lane the only one.
+/// the loading warp holds part i, or every lane the only one.
 struct StageParts {
   std::int64_t k;       // first element along k
   unsigned live_lines;  // bit i: line block i of the tile is needed
@@ -70,84 +70,101 @@ struct StageParts {
   }
 };
 
-/// `thread` counts the kThreads that load.
-template <class Element, int kLines, int kThreads>
+/// One warp loads a stage.
+template <class Element, int kLines>
 struct Loader {
   static constexpr int kSize = sizeof(Element);
   static constexpr int kPerVector = 16 / kSize;
   static constexpr int kStageK = kStageKBytes / kSize;
   static constexpr int kBytes = kLines * kStageKBytes;
-  static constexpr int kVectors = kBytes / 16;
   static constexpr int kVectorsPerK = kLines * kSize / 16;
-  static_assert(kThreads % 8 == 0 && kLines % (kThreads / 8) == 0, "k-major: eight threads a line");
-  static_assert(kThreads % kVectorsPerK == 0 && 16 % (kThreads / kVectorsPerK) == 0, "line-major: whole rows of k");
 
   const std::byte* base;  // line 0 of the tile, k = 0
   int lines_left;         // lines of the tile that lie in the matrix
 
-  __device__ void load(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to,
-                       int thread) const {
+  __device__ void load(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
     if (!source.vectors) {
-      load_elements(source, k_extent, parts, to, thread);
+      load_elements(source, k_extent, parts, to);
     } else if (source.k_major) {
-      load_k_major(source, k_extent, parts, to, thread);
+      load_k_major(source, k_extent, parts, to);
     } else {
-      load_line_major(source, k_extent, parts, to, thread);
+      load_line_major(source, k_extent, parts, to);
     }
   }
 
  private:
+  static __device__ int lane() { return threadIdx.x % 32; }
+
   static __device__ int bytes_inside(std::int64_t elements_left) {
     return elements_left >= kPerVector ? 16 : elements_left <= 0 ? 0 : static_cast<int>(elements_left) * kSize;
   }
 
-  /// A thread has one vector of k, in every kStep-th line.
-  __device__ void load_k_major(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to,
-                               int thread) const {
-    constexpr int kStep = kThreads / 8;
-    const int vector = thread % 8, first = thread / 8;
+  /// A lane has one vector of k, in every fourth line. 16 lines are of one block, so live or not in the whole warp where
+  /// the stage has one part.
+  __device__ void load_k_major(const Source& source, std::int64_t k_extent, const StageParts& parts,
+                               std::uint32_t to) const {
+    const int vector = lane() % 8, first = lane() / 8;
     const StageParts::Part part = parts.at(vector * kPerVector);
     const int bytes = bytes_inside(k_extent - part.k);
+    const bool inside = __all_sync(kAllLanes, bytes == 16 && lines_left >= kLines);
     const std::byte* from = base + part.k * kSize + first * source.line_stride;
-    const std::int64_t step = kStep * source.line_stride;
-#pragma unroll 4
-    for (int i = 0; i < kLines / kStep; ++i) {
-      const int line = first + i * kStep;
+    const std::int64_t step = 4 * source.line_stride;
+    to += first * kStageKBytes;
+    const std::uint32_t places[2] = {to + ((vector ^ swizzle<Element>(first)) << 4),
+                                     to + ((vector ^ swizzle<Element>(first + 4)) << 4)};
+#pragma unroll 1
+    for (int line = 0; line < kLines; line += 16) {
       if (part.live(line)) {
-        ptx::copy_16(to + line * kStageKBytes + ((vector ^ swizzle<Element>(line)) << 4), from,
-                     line < lines_left ? bytes : 0);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const std::uint32_t place = places[i % 2] + (line + i * 4) * kStageKBytes;
+          if (inside) {
+            ptx::copy_16(place, from + i * step);
+          } else {
+            ptx::copy_16(place, from + i * step, line + i * 4 + first < lines_left ? bytes : 0);
+          }
+        }
       }
-      from += step;
+      from += 4 * step;
     }
   }
 
-  /// A thread has one vector of lines, in every kStep-th k.
+  /// A lane has one vector of lines (or more) in every kStep-th k.
   __device__ void load_line_major(const Source& source, std::int64_t k_extent, const StageParts& parts,
-                                  std::uint32_t to, int thread) const {
-    constexpr int kStep = kThreads / kVectorsPerK;
-    const int vector = thread % kVectorsPerK, first = thread / kVectorsPerK, line = vector * kPerVector;
-    const int bytes = bytes_inside(lines_left - line);
-    const std::int64_t step = kStep * source.k_stride;
+                                  std::uint32_t to) const {
+    constexpr int kStep = kVectorsPerK < 32 ? 32 / kVectorsPerK : 1;
+    static_assert(16 % kStep == 0);
+    const int first = lane() / kVectorsPerK % kStep;
 #pragma unroll 1
-    for (int slice = 0; slice < kStageK; slice += 16) {
-      const StageParts::Part part = parts.at(slice);
-      if (!part.live(line)) continue;
-      const std::byte* from = base + (part.k + first) * source.k_stride + line * kSize;
-      const std::int64_t k_left = k_extent - part.k;
+    for (int vector = lane() % kVectorsPerK; vector < kVectorsPerK; vector += 32) {
+      const int line = vector * kPerVector, bytes = bytes_inside(lines_left - line);
+      const std::uint32_t column = to + (vector << 4);
+#pragma unroll 1
+      for (int slice = 0; slice < kStageK; slice += 16) {
+        const StageParts::Part part = parts.at(slice);
+        if (!part.live(line)) continue;
+        const std::byte* from = base + (part.k + first) * source.k_stride + line * kSize;
+        const std::int64_t step = kStep * source.k_stride, k_left = k_extent - part.k;
+        const bool inside = bytes == 16 && k_left >= 16;
 #pragma unroll
-      for (int i = first; i < first + 16; i += kStep) {
-        const int k = slice + i;
-        ptx::copy_16(to + k * (kLines * kSize) + ((vector ^ swizzle<Element>(k)) << 4), from, i < k_left ? bytes : 0);
-        from += step;
+        for (int i = 0; i < 16; i += kStep) {
+          const int k = i + first;
+          const std::uint32_t place = (column ^ swizzle<Element>(k) << 4) + (slice + k) * (kLines * kSize);
+          if (inside) {
+            ptx::copy_16(place, from);
+          } else {
+            ptx::copy_16(place, from, k < k_left ? bytes : 0);
+          }
+          from += step;
+        }
       }
     }
   }
 
   /// Any strides, any type: element by element.
-  __device__ void load_elements(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to,
-                                int thread) const {
+  __device__ void load_elements(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
 #pragma unroll 1
-    for (int index = thread; index < kVectors; index += kThreads) {
+    for (int index = lane(); index < kBytes / 16; index += 32) {
       const int line = source.k_major ? index / 8 : index % kVectorsPerK * kPerVector;
       const int k_offset = source.k_major ? index % 8 * kPerVector : index / kVectorsPerK;
       const StageParts::Part part = parts.at(k_offset);

@@ -10,10 +10,9 @@ template <class Accumulator>
 struct PairScale {
   Accumulator lhs, rhs;
 
-  /// `part` of the stage, block row and block column of the tile.
-  __device__ PairScale(const MultiplyParams& params, const std::byte* scales, int part, int block_row,
-                       int block_column) {
-    const auto* values = reinterpret_cast<const Accumulator*>(scales) + part * 32;
+  /// Block row and block column of the tile.
+  __device__ PairScale(const MultiplyParams& params, const std::byte* scales, int block_row, int block_column) {
+    const auto* values = reinterpret_cast<const Accumulator*>(scales);
     lhs = params.scale_lhs.values ? values[block_row] : Accumulator(1);
     rhs = params.scale_rhs.values ? values[16 + block_column] : Accumulator(1);
   }

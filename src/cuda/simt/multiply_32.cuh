@@ -21,7 +21,6 @@ struct Multiply32 {
   static constexpr int kI = Shape::kWarpRows, kJ = Shape::kWarpColumns;
   static_assert(kI == 2 && kJ == 4, "a warp has 32 x 64 of the result");
   static constexpr unsigned kFullSlice = 0xff;
-  static constexpr int kSlices = kStageKBytes / 4 / 16;
   using Sums = float[8][8];
 
   __device__ Multiply32(const MultiplyParams&, int warp_row, int warp_column)
@@ -35,17 +34,12 @@ struct Multiply32 {
     if constexpr (kMasks == Masks::scaling) clear(block_sums_);
   }
 
-  __device__ void stage(const MultiplyParams& params, const StageView& stage) {
-#pragma unroll 1
-    for (int s = 0; s < kSlices; ++s) {
-      const unsigned pairs = static_cast<unsigned>(stage.pairs >> (16 * s)) & 0xffffu;
-      if (pairs == 0) continue;
-      if constexpr (kMasks == Masks::choosing) {
-        slice(stage, s, pairs, sums_);
-      } else {
-        slice(stage, s, pairs, block_sums_);
-        if (((s + 1) * 16 & ((1 << params.block_k) - 1)) == 0 || s == kSlices - 1) flush(params, stage, s, pairs);
-      }
+  __device__ void part(const MultiplyParams& params, const PartView& part) {
+    if constexpr (kMasks == Masks::choosing) {
+      multiply(part, sums_);
+    } else {
+      multiply(part, block_sums_);
+      flush(params, part);
     }
   }
 
@@ -100,9 +94,10 @@ struct Multiply32 {
     return value;
   }
 
-  /// Elements k to k + 3 of the thread's eight lines. Within the lines of a warp the swizzle depends on the lane and
+  /// Elements k to k + 3 of the thread's eight lines, k = k8 + k4 with k8 a multiple of 8 and k4 known: 0 or 4. Within the lines of a warp the swizzle depends on the lane and
   /// on one bit of r only.
-  __device__ void load_a(std::uint32_t operand, int k, float (&a)[8][4]) const {
+  __device__ void load_a(std::uint32_t operand, int k8, int k4, float (&a)[8][4]) const {
+    const int k = k8 + k4;
     if constexpr (kLayoutA == Layout::k_major) {
       const std::uint32_t line = operand + (warp_row_ + down_) * kStageKBytes;
       const std::uint32_t places[2] = {line + ((k / 4 ^ down_) << 4), line + ((k / 4 ^ (down_ + 4)) << 4)};
@@ -117,14 +112,15 @@ struct Multiply32 {
         const std::uint32_t row = operand + (k + e) * (Shape::kRows * 4) + warp_row_ * 4;
 #pragma unroll
         for (int r = 0; r < 8; r += 4) {
-          const float4 v = load(row + ((r + down_ ^ swizzle<float>(k + e)) << 4));
+          const float4 v = load(row + ((r + down_ ^ swizzle<float>(k4 + e)) << 4));
           a[r][e] = v.x, a[r + 1][e] = v.y, a[r + 2][e] = v.z, a[r + 3][e] = v.w;
         }
       }
     }
   }
 
-  __device__ void load_b(std::uint32_t operand, int k, float (&b)[4][8]) const {
+  __device__ void load_b(std::uint32_t operand, int k8, int k4, float (&b)[4][8]) const {
+    const int k = k8 + k4;
     if constexpr (kLayoutB == Layout::k_major) {
       const std::uint32_t place =
           operand + (warp_column_ + across_) * kStageKBytes + ((k / 4 ^ swizzle<float>(across_)) << 4);
@@ -137,7 +133,7 @@ struct Multiply32 {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const std::uint32_t place = operand + (k + e) * (Shape::kColumns * 4) + warp_column_ * 4 +
-                                    ((across_ ^ swizzle<float>(k + e)) << 4);
+                                    ((across_ ^ swizzle<float>(k4 + e)) << 4);
 #pragma unroll
         for (int c = 0; c < 8; c += 4) {
           const float4 v = load(place + c * 32);
@@ -147,52 +143,67 @@ struct Multiply32 {
     }
   }
 
-  __device__ void slice(const StageView& stage, int s, unsigned pairs, Sums& sums) const {
+  __device__ void multiply(const PartView& part, Sums& sums) const {
+    if (part.pairs == kFullSlice) {
 #pragma unroll 1
-    for (int k = s * 16; k < s * 16 + 16; k += 4) {
-      float a[8][4], b[4][8];
-      load_a(stage.a, k, a);
-      load_b(stage.b, k, b);
-      if (pairs == kFullSlice) {
+      for (int k = part.k_begin; k < part.k_end; k += 8) {
+        multiply_4(part, k, 0, sums);
+        multiply_4(part, k, 4, sums);
+      }
+    } else {
+#pragma unroll 1
+      for (int k = part.k_begin; k < part.k_end; k += 8) {
+        multiply_some_4(part, k, 0, sums);
+        multiply_some_4(part, k, 4, sums);
+      }
+    }
+  }
+
+  __device__ void multiply_4(const PartView& part, int k8, int k4, Sums& sums) const {
+    float a[8][4], b[4][8];
+    load_a(part.a, k8, k4, a);
+    load_b(part.b, k8, k4, b);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+#pragma unroll
+      for (int r = 0; r < 8; ++r) {
+#pragma unroll
+        for (int c = 0; c < 8; ++c) sums[r][c] = fmaf(a[r][e], b[e][c], sums[r][c]);
+      }
+    }
+  }
+
+  __device__ void multiply_some_4(const PartView& part, int k8, int k4, Sums& sums) const {
+    float a[8][4], b[4][8];
+    load_a(part.a, k8, k4, a);
+    load_b(part.b, k8, k4, b);
+    constexpr int kRun = kLayoutB == Layout::k_major ? 2 : 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int first = 0; first < 8; first += kRun) {
+        if (!(part.pairs >> (i * kJ + square_column(first)) & 1)) continue;
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
 #pragma unroll
-          for (int r = 0; r < 8; ++r) {
+          for (int r = 4 * i; r < 4 * i + 4; ++r) {
 #pragma unroll
-            for (int c = 0; c < 8; ++c) sums[r][c] = fmaf(a[r][e], b[e][c], sums[r][c]);
-          }
-        }
-        continue;
-      }
-      constexpr int kRun = kLayoutB == Layout::k_major ? 2 : 4;
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-#pragma unroll
-        for (int first = 0; first < 8; first += kRun) {
-          if (!(pairs >> (i * kJ + square_column(first)) & 1)) continue;
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-#pragma unroll
-            for (int r = 4 * i; r < 4 * i + 4; ++r) {
-#pragma unroll
-              for (int c = first; c < first + kRun; ++c) sums[r][c] = fmaf(a[r][e], b[e][c], sums[r][c]);
-            }
+            for (int c = first; c < first + kRun; ++c) sums[r][c] = fmaf(a[r][e], b[e][c], sums[r][c]);
           }
         }
       }
     }
   }
 
-  __device__ void flush(const MultiplyParams& params, const StageView& stage, int s, unsigned pairs) {
-    const int part = s * 16 >> params.block_k;
+  __device__ void flush(const MultiplyParams& params, const PartView& part) {
     constexpr int kRun = kLayoutB == Layout::k_major ? 2 : 4;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
       for (int first = 0; first < 8; first += kRun) {
         const int j = square_column(first);
-        if (!(pairs >> (i * kJ + j) & 1)) continue;
-        const PairScale<float> scale(params, stage.scales, part, (warp_row_ + i * 16) >> params.block_m,
+        if (!(part.pairs >> (i * kJ + j) & 1)) continue;
+        const PairScale<float> scale(params, part.scales, (warp_row_ + i * 16) >> params.block_m,
                                      (warp_column_ + j * 16) >> params.block_n);
         const bool plain = scale.is_plain();
 #pragma unroll

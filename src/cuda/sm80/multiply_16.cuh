@@ -12,20 +12,17 @@ namespace maskmm::cuda::sm80 {
 /// aligned, so the exclusive or may come after the sum: all but `first` is the same in every lane.
 struct FragmentPlace {
   std::uint32_t first;
-  bool k_major;
-  int pitch;
 
   /// Bits of the lane's number say which half of the 16 lines and which half of the 16 k its row address is in.
-  __device__ FragmentPlace(bool k_major_, int kLines, int first_line, int line_half, int k_half)
-      : k_major(k_major_), pitch(kLines * 2) {
+  __device__ FragmentPlace(bool k_major, int kLines, int first_line, int line_half, int k_half) {
     const int rest = threadIdx.x % 8;
     first = k_major ? (first_line + 8 * line_half + rest) * kStageKBytes + ((k_half ^ rest) << 4)
-                    : (8 * k_half + rest) * pitch + ((first_line / 8 + line_half ^ rest) << 4);
+                    : (8 * k_half + rest) * kLines * 2 + ((first_line / 8 + line_half ^ rest) << 4);
   }
-  /// Fragment i (16 lines) of slice s (16 of k).
-  __device__ std::uint32_t at(std::uint32_t stage, int i, int s) const {
-    const int swizzled = k_major ? s : i;
-    return (stage + first ^ swizzled * 32) + (k_major ? i * 16 * kStageKBytes : s * 16 * pitch);
+  /// Fragment i (16 lines) from element k of the stage on.
+  template <bool kKMajor, int kLines>
+  __device__ std::uint32_t at(std::uint32_t stage, int i, int k) const {
+    return kKMajor ? (stage + first ^ k * 2) + i * 16 * kStageKBytes : (stage + first ^ i * 32) + k * kLines * 2;
   }
 };
 
@@ -52,18 +49,20 @@ struct Multiply16 {
     if constexpr (kMasks == Masks::scaling) clear(block_sums_);
   }
 
-  __device__ void stage(const MultiplyParams& params, const StageView& stage) {
-#pragma unroll 1
-    for (int s = 0; s < kSlices; ++s) {
-      const unsigned pairs = static_cast<unsigned>(stage.pairs >> (16 * s)) & 0xffffu;
-      if (pairs == 0) continue;
-      if constexpr (kMasks == Masks::choosing) {
-        slice(stage, s, pairs, sums_);
+  __device__ void part(const MultiplyParams& params, const PartView& part) {
+    Sums& sums = kMasks == Masks::scaling ? block_sums() : sums_;
+    if (params.a.k_major) {
+      if (params.b.k_major) {
+        slices<true, true>(part, sums);
       } else {
-        slice(stage, s, pairs, block_sums_);
-        if (ends_part(params, s)) flush(params, stage, s, pairs);
+        slices<true, false>(part, sums);
       }
+    } else if (params.b.k_major) {
+      slices<false, true>(part, sums);
+    } else {
+      slices<false, false>(part, sums);
     }
+    if constexpr (kMasks == Masks::scaling) flush(params, part);
   }
 
   __device__ void store(const MultiplyParams& params, const Tile& tile, unsigned live) const {
@@ -108,46 +107,66 @@ struct Multiply16 {
     }
   }
 
-  static __device__ bool ends_part(const MultiplyParams& params, int s) {
-    return ((s + 1) * 16 & ((1 << params.block_k) - 1)) == 0 || s == kSlices - 1;
-  }
-
-  /// 16 elements of k.
-  __device__ void slice(const StageView& stage, int s, unsigned pairs, Sums& sums) const {
-    unsigned a[kI][4], b[kJ][4];
-#pragma unroll
-    for (int i = 0; i < kI; ++i) ptx::load_matrices(a[i], a_.at(stage.a, i, s), !a_.k_major);
-#pragma unroll
-    for (int j = 0; j < kJ; ++j) ptx::load_matrices(b[j], b_.at(stage.b, j, s), !b_.k_major);
-    if (pairs == kFullSlice) {
-#pragma unroll
-      for (int i = 0; i < kI; ++i) {
-#pragma unroll
-        for (int j = 0; j < kJ; ++j) square(sums, a[i], b[j], i, j, 1);
-      }
+  __device__ Sums& block_sums() {
+    if constexpr (kMasks == Masks::scaling) {
+      return block_sums_;
     } else {
-#pragma unroll
-      for (int i = 0; i < kI; ++i) {
-#pragma unroll
-        for (int j = 0; j < kJ; ++j) square(sums, a[i], b[j], i, j, pairs & 1u << (i * kJ + j));
-      }
+      return sums_;
     }
   }
 
-  static __device__ void square(Sums& sums, const unsigned (&a)[4], const unsigned (&b)[4], int i, int j,
-                                unsigned live) {
-    ptx::multiply_16x8x16<Element>(sums[i][2 * j], a, b[0], b[1], live);
-    ptx::multiply_16x8x16<Element>(sums[i][2 * j + 1], a, b[2], b[3], live);
+  template <bool kKMajorA, bool kKMajorB>
+  __device__ void slices(const PartView& part, Sums& sums) const {
+    if (part.pairs == kFullSlice && part.k_end - part.k_begin == 16 * kSlices) {
+#pragma unroll
+      for (int s = 0; s < kSlices; ++s) slice<kKMajorA, kKMajorB>(part, s * 16, sums);
+    } else {
+#pragma unroll 1
+      for (int k = part.k_begin; k < part.k_end; k += 16) slice_of_some<kKMajorA, kKMajorB>(part, k, sums);
+    }
   }
 
-  __device__ void flush(const MultiplyParams& params, const StageView& stage, int s, unsigned pairs) {
-    const int part = s * 16 >> params.block_k;
+  template <bool kKMajorA, bool kKMajorB>
+  __device__ void load_fragments(const PartView& part, int k, unsigned (&a)[kI][4], unsigned (&b)[kJ][4]) const {
+#pragma unroll
+    for (int i = 0; i < kI; ++i) ptx::load_matrices<!kKMajorA>(a[i], a_.at<kKMajorA, Shape::kRows>(part.a, i, k));
+#pragma unroll
+    for (int j = 0; j < kJ; ++j) ptx::load_matrices<!kKMajorB>(b[j], b_.at<kKMajorB, Shape::kColumns>(part.b, j, k));
+  }
+
+  /// 16 elements of k.
+  template <bool kKMajorA, bool kKMajorB>
+  __device__ void slice(const PartView& part, int k, Sums& sums) const {
+    unsigned a[kI][4], b[kJ][4];
+    load_fragments<kKMajorA, kKMajorB>(part, k, a, b);
+#pragma unroll
+    for (int i = 0; i < kI; ++i) {
+#pragma unroll
+      for (int j = 0; j < kJ; ++j) ptx::multiply_16x16x16<Element>(sums[i][2 * j], sums[i][2 * j + 1], a[i], b[j]);
+    }
+  }
+
+  template <bool kKMajorA, bool kKMajorB>
+  __device__ void slice_of_some(const PartView& part, int k, Sums& sums) const {
+    unsigned a[kI][4], b[kJ][4];
+    load_fragments<kKMajorA, kKMajorB>(part, k, a, b);
 #pragma unroll
     for (int i = 0; i < kI; ++i) {
 #pragma unroll
       for (int j = 0; j < kJ; ++j) {
-        if (!(pairs >> (i * kJ + j) & 1)) continue;
-        const PairScale<float> scale(params, stage.scales, part, (warp_row_ + i * 16) >> params.block_m,
+        ptx::multiply_16x16x16<Element>(sums[i][2 * j], sums[i][2 * j + 1], a[i], b[j],
+                                        part.pairs & 1u << (i * kJ + j));
+      }
+    }
+  }
+
+  __device__ void flush(const MultiplyParams& params, const PartView& part) {
+#pragma unroll
+    for (int i = 0; i < kI; ++i) {
+#pragma unroll
+      for (int j = 0; j < kJ; ++j) {
+        if (!(part.pairs >> (i * kJ + j) & 1)) continue;
+        const PairScale<float> scale(params, part.scales, (warp_row_ + i * 16) >> params.block_m,
                                      (warp_column_ + j * 16) >> params.block_n);
         const bool plain = scale.is_plain();
 #pragma unroll

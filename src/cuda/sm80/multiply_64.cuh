@@ -51,14 +51,13 @@ struct Multiply64 {
     if constexpr (kMasks == Masks::scaling) clear(block_sums_);
   }
 
-  /// A stage is 16 elements of k, so it lies in one block.
-  __device__ void stage(const MultiplyParams& params, const StageView& stage) {
-    const unsigned pairs = static_cast<unsigned>(stage.pairs) & 0xffffu;
+  /// A stage is 16 elements of k, so it has one part.
+  __device__ void part(const MultiplyParams& params, const PartView& part) {
     if constexpr (kMasks == Masks::choosing) {
-      multiply(stage, pairs, sums_);
+      multiply(part, sums_);
     } else {
-      multiply(stage, pairs, block_sums_);
-      flush(params, stage, pairs);
+      multiply(part, block_sums_);
+      flush(params, part);
     }
   }
 
@@ -97,7 +96,7 @@ struct Multiply64 {
     }
   }
 
-  __device__ void multiply(const StageView& stage, unsigned pairs, Sums& sums) const {
+  __device__ void multiply(const PartView& part, Sums& sums) const {
 #pragma unroll 1
     for (int q = 0; q < 4; q += 2) {
       double a[kI][4];
@@ -105,27 +104,27 @@ struct Multiply64 {
       for (int i = 0; i < kI; ++i) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          a[i][e] = ptx::load_shared_double(stage.a + a_.lines(2 * i + e % 2) + a_.ks(q + e / 2));
+          a[i][e] = ptx::load_shared_double(part.a + a_.lines(2 * i + e % 2) + a_.ks(q + e / 2));
         }
       }
 #pragma unroll
       for (int f = 0; f < 2 * kJ; ++f) {
         double b[2];
 #pragma unroll
-        for (int e = 0; e < 2; ++e) b[e] = ptx::load_shared_double(stage.b + b_.lines(f) + b_.ks(q + e));
+        for (int e = 0; e < 2; ++e) b[e] = ptx::load_shared_double(part.b + b_.lines(f) + b_.ks(q + e));
 #pragma unroll
-        for (int i = 0; i < kI; ++i) ptx::multiply_16x8x8(sums[i][f], a[i], b, pairs & 1u << (i * kJ + f / 2));
+        for (int i = 0; i < kI; ++i) ptx::multiply_16x8x8(sums[i][f], a[i], b, part.pairs & 1u << (i * kJ + f / 2));
       }
     }
   }
 
-  __device__ void flush(const MultiplyParams& params, const StageView& stage, unsigned pairs) {
+  __device__ void flush(const MultiplyParams& params, const PartView& part) {
 #pragma unroll
     for (int i = 0; i < kI; ++i) {
 #pragma unroll
       for (int j = 0; j < kJ; ++j) {
-        if (!(pairs >> (i * kJ + j) & 1)) continue;
-        const PairScale<double> scale(params, stage.scales, 0, (warp_row_ + i * 16) >> params.block_m,
+        if (!(part.pairs >> (i * kJ + j) & 1)) continue;
+        const PairScale<double> scale(params, part.scales, (warp_row_ + i * 16) >> params.block_m,
                                       (warp_column_ + j * 16) >> params.block_n);
 #pragma unroll
         for (int f = 2 * j; f < 2 * j + 2; ++f) {

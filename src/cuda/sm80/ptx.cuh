@@ -8,39 +8,60 @@
 
 namespace maskmm::cuda::ptx {
 
-/// Four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. Both forms are issued,
-/// one of them switched off: cheaper than a branch, and one kernel serves both layouts.
-__device__ inline void load_matrices(unsigned (&to)[4], std::uint32_t from, bool transposed) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %5, 0;\n"
-      "@!p ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-      "@p ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n}"
-      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-      : "r"(from), "r"(static_cast<int>(transposed))
-      : "memory");
-}
-
-/// sums += a (16 x 16) * b (16 x 8), if `live`, which is the same in the whole warp. A predicate, not a branch: where
-/// accumulators meet after branches, the compiler copies them.
-template <class Element>
-__device__ inline void multiply_16x8x16(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1,
-                                        unsigned live) {
-  if constexpr (std::is_same_v<Element, __half>) {
-    asm volatile(
-        "{\n.reg .pred p;\nsetp.ne.u32 p, %10, 0;\n"
-        "@p mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};\n}"
-        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(live));
+/// Four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8.
+template <bool kTransposed>
+__device__ inline void load_matrices(unsigned (&to)[4], std::uint32_t from) {
+  if constexpr (kTransposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from)
+                 : "memory");
   } else {
-    asm volatile(
-        "{\n.reg .pred p;\nsetp.ne.u32 p, %10, 0;\n"
-        "@p mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};\n}"
-        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(live));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from)
+                 : "memory");
   }
 }
+
+#define MASKMM_MULTIPLY_16X8X16(TYPES, SUMS, B)                                                       \
+  "mma.sync.aligned.m16n8k16.row.col.f32." TYPES ".f32 {" SUMS "}, {%8, %9, %10, %11}, {" B "}, {" SUMS "};\n"
+#define MASKMM_MULTIPLY_16X16X16(TYPES, PREDICATE)                               \
+  PREDICATE MASKMM_MULTIPLY_16X8X16(TYPES, "%0, %1, %2, %3", "%12, %13") \
+  PREDICATE MASKMM_MULTIPLY_16X8X16(TYPES, "%4, %5, %6, %7", "%14, %15")
+#define MASKMM_MULTIPLY_OPERANDS                                                                                   \
+  "+f"(left[0]), "+f"(left[1]), "+f"(left[2]), "+f"(left[3]), "+f"(right[0]), "+f"(right[1]), "+f"(right[2]),      \
+      "+f"(right[3])                                                                                               \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3])
+
+/// left, right += a (16 x 16) * b (16 x 16), the left and the right 8 columns.
+template <class Element>
+__device__ inline void multiply_16x16x16(float (&left)[4], float (&right)[4], const unsigned (&a)[4],
+                                         const unsigned (&b)[4]) {
+  if constexpr (std::is_same_v<Element, __half>) {
+    asm volatile(MASKMM_MULTIPLY_16X16X16("f16.f16", "") : MASKMM_MULTIPLY_OPERANDS);
+  } else {
+    asm volatile(MASKMM_MULTIPLY_16X16X16("bf16.bf16", "") : MASKMM_MULTIPLY_OPERANDS);
+  }
+}
+
+/// The same if `live`, which is equal in the whole warp. A predicate, not a branch: where accumulators meet after
+/// branches, the compiler copies them.
+template <class Element>
+__device__ inline void multiply_16x16x16(float (&left)[4], float (&right)[4], const unsigned (&a)[4],
+                                         const unsigned (&b)[4], unsigned live) {
+  if constexpr (std::is_same_v<Element, __half>) {
+    asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %16, 0;\n" MASKMM_MULTIPLY_16X16X16("f16.f16", "@p ") "}"
+                 : MASKMM_MULTIPLY_OPERANDS, "r"(live));
+  } else {
+    asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %16, 0;\n" MASKMM_MULTIPLY_16X16X16("bf16.bf16", "@p ") "}"
+                 : MASKMM_MULTIPLY_OPERANDS, "r"(live));
+  }
+}
+
+#undef MASKMM_MULTIPLY_OPERANDS
+#undef MASKMM_MULTIPLY_16X16X16
+#undef MASKMM_MULTIPLY_16X8X16
 
 /// The same in float64, a (16 x 8) * b (8 x 8). With g = lane / 4 and t = lane % 4, a holds (g, t), (g + 8, t),
 /// (g, t + 4), (g + 8, t + 4); b holds (t, g), (t + 4, g); sums holds (g, 2t), (g, 2t + 1) and the same of row g + 8.
