@@ -84,12 +84,11 @@ def to_numpy(x: Any) -> Array:
     framework = type(x).__module__.partition(".")[0]
     if framework == "torch":
         torch = load("torch")
-        x = x.detach()
-        return (
-            x.view(torch.int16).cpu().numpy().view(BFLOAT16) if x.dtype == torch.bfloat16 else x.cpu().numpy()
-        )
+        is_bfloat16 = x.dtype == torch.bfloat16
+        result: Array = (x.view(torch.int16) if is_bfloat16 else x).cpu().numpy()
+        return result.view(BFLOAT16) if is_bfloat16 else result
     if framework == "cupy":
-        result: Array = load("cupy").asnumpy(x)
+        result = load("cupy").asnumpy(x)
         return result
     return np.array(x)
 
@@ -109,15 +108,16 @@ class OnlyDLPack:
 
 def multiply(call: Call, to_gpu: Callable[[Array], Any], writes_out: bool = True) -> Array:
     """The call with all its arrays on the GPU. Where the framework cannot write to call.out, it is written here."""
-    arrays = [None if x is None else to_gpu(x) for x in (call.a, call.b, *call.masks())]
+    a, b = to_gpu(call.a), to_gpu(call.b)
+    masks = [None if mask is None else to_gpu(mask) for mask in call.masks()]
     if call.out is None or not writes_out:
-        result = to_numpy(maskmm.block_masked_mm(arrays[0], arrays[1], call.block_size, *arrays[2:]))
+        result = to_numpy(maskmm.block_masked_mm(a, b, call.block_size, *masks))
         if call.out is None:
             return result
         call.out[...] = result
     else:
         out = to_gpu(call.out)
-        returned = maskmm.block_masked_mm(arrays[0], arrays[1], call.block_size, *arrays[2:], out=out)
+        returned = maskmm.block_masked_mm(a, b, call.block_size, *masks, out=out)
         assert returned is out, "out was not returned"
         call.out[...] = to_numpy(out)
     return call.out
@@ -143,8 +143,8 @@ def multiply_dlpack(call: Call) -> Array:
         expressible = all(stride % x.itemsize == 0 for stride in x.strides)
         return OnlyDLPack(to_cupy(x if expressible else np.ascontiguousarray(x).reshape(x.shape)))
 
-    arrays = [None if x is None else exported(x) for x in (call.a, call.b, *call.masks())]
-    lent = maskmm.block_masked_mm(arrays[0], arrays[1], call.block_size, *arrays[2:])
+    masks = [None if mask is None else exported(mask) for mask in call.masks()]
+    lent = maskmm.block_masked_mm(exported(call.a), exported(call.b), call.block_size, *masks)
     result = to_numpy(cupy.from_dlpack(lent))
     if call.out is None:
         return result

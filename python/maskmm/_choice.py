@@ -26,10 +26,10 @@ def choose(a: Any, b: Any, mask_out: Any, mask_lhs: Any, mask_rhs: Any, out: Any
     front = None
     arrays = (a, b, mask_out, mask_lhs, mask_rhs, out)
     for x in arrays:
-        if x is None or type(x) is np.ndarray:
-            continue
+        if x is None or type(x) is np.ndarray or (front is not None and front.is_own(x)):
+            continue  # devices are compared later
         own = _front_of(x)
-        if own is None or own is front:
+        if own is None:
             continue
         if front is not None:
             raise _mixed(arrays)
