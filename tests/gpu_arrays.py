@@ -88,8 +88,7 @@ def to_numpy(x: Any) -> Array:
         result: Array = (x.view(torch.int16) if is_bfloat16 else x).cpu().numpy()
         return result.view(BFLOAT16) if is_bfloat16 else result
     if framework == "cupy":
-        result = load("cupy").asnumpy(x)
-        return result
+        x = load("cupy").asnumpy(x)
     return np.array(x)
 
 
