@@ -90,8 +90,26 @@ for density in (0.0, 0.05, 0.2, 0.95, 1.0):
             rng, 400, 400, 400, 32, W, P
         )
 CASES["large/64"] = lambda rng: product(rng, 700, 900, 800, 64, "lhs rhs", 0.5)
-CASES["large/long K"] = lambda rng: product(rng, 70, 40, 9000, 64, "lhs rhs", 0.5)
-CASES["large/long K, float mask"] = lambda rng: with_scales(product(rng, 70, 40, 9000, 32, "rhs", 0.5), rng)
+for K in (4100, 9000, 20000, 70000):
+    for masks in ("", "lhs", "rhs", "out lhs rhs"):
+        CASES[f"long K/{K}/{masks or 'no masks'}"] = lambda rng, K=K, W=masks: product(
+            rng, 34, 41, K, 32, W, 0.5
+        )
+        CASES[f"long K/{K}/{masks or 'no masks'}/transposed a"] = lambda rng, K=K, W=masks: with_transposed(
+            product(rng, 34, 41, K, 64, W, 0.5), "a"
+        )
+    for dtype in FLOATS:
+        CASES[f"long K/{K}/{dtype}"] = lambda rng, K=K, D=dtype: product(
+            rng, 18, 19, K, (16, 16, 256), dtype=D
+        )
+        CASES[f"long K/{K}/{dtype}/scales"] = lambda rng, K=K, D=dtype: with_scales(
+            product(rng, 18, 19, K, (16, 16, 256), dtype=D), rng
+        )
+CASES["long K/many rows"] = lambda rng: product(rng, 600, 24, 9000, 64, "lhs rhs", 0.3)
+CASES["long K/many columns"] = lambda rng: product(rng, 24, 600, 9000, 64, "lhs rhs", 0.3)
+CASES["long K/batch"] = lambda rng: product(rng, 34, 41, 20000, 64, "lhs rhs", 0.3, batch=(18,))
+CASES["long K/mostly dead"] = lambda rng: product(rng, 300, 200, 20000, 32, "lhs rhs", 0.05)
+CASES["long K/all dead"] = lambda rng: product(rng, 70, 90, 20000, 32, "lhs rhs", 0.0)
 CASES["large/wide"] = lambda rng: product(rng, 20, 5000, 70, 64, "out", 0.5)
 CASES["large/tall"] = lambda rng: product(rng, 5000, 20, 70, 64, "out lhs", 0.5)
 for rows in (1, 2, 3, 5, 8, 16, 40, 64):
@@ -279,6 +297,10 @@ for masks in ("out", "lhs", "rhs", "out lhs", "lhs rhs", "out lhs rhs"):
         CASES[f"dead NaN/{masks}/{dtype}"] = lambda rng, W=masks, D=dtype: poisoned(
             rng, D, W, 32, (70, 90, 110), False
         )
+CASES["dead NaN/long K"] = lambda rng: poisoned(rng, np.float32, "out lhs rhs", 32, (70, 90, 20000), False)
+CASES["dead NaN/long K/scaled"] = lambda rng: poisoned(
+    rng, np.float32, "out lhs rhs", 64, (70, 90, 20000), True
+)
 CASES["dead NaN/batch"] = lambda rng: poisoned(rng, np.float32, "out lhs rhs", 16, (50, 60, 70), False, (3,))
 
 for block, dtype in itertools.product((16, 32, 64), FLOATS):

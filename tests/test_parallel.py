@@ -23,7 +23,11 @@ def multiply(call: Call) -> Array:
     return maskmm.block_masked_mm(call.a, call.b, call.block_size, *call.masks())
 
 
-LARGE = [name for name in CASES if name.startswith(("large/", "masks/", "batch/", "small M/", "scales/"))]
+LARGE = [
+    name
+    for name in CASES
+    if name.startswith(("large/", "long K/", "masks/", "batch/", "small M/", "scales/"))
+]
 SMALL = [name for name in CASES if name.startswith(("extent/", "types/", "range/", "live NaN/16"))]
 
 
@@ -54,7 +58,14 @@ def test_bits_do_not_depend_on_dead_contents(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["batch/many", "batch/wide and large", "batch/one a for many b", "batch/one b for many a"]
+    "name",
+    [
+        "batch/many",
+        "batch/wide and large",
+        "batch/one a for many b",
+        "batch/one b for many a",
+        "long K/batch",
+    ],
 )
 def test_bits_do_not_depend_on_the_batch(name: str) -> None:
     call = build(name)
@@ -93,7 +104,7 @@ def test_bits_do_not_depend_on_the_modes_at_the_first_call(words: str) -> None:
     program = """
         import hashlib, sys, float_modes, maskmm
         from cases import build
-        names = ["large/64", "large/long K, float mask", "masks/out lhs rhs/64/float16", "masks/lhs/32/float64"]
+        names = ["large/64", "long K/20000/float32/scales", "masks/out lhs rhs/64/float16", "masks/lhs/32/float64"]
         calls = [build(name) for name in names] + [build("range/subnormals")]
         with float_modes.mode(WORDS):
             maskmm.set_num_threads(4)
@@ -210,7 +221,7 @@ FORK = """
 
 def test_fork_after_threads_were_used() -> None:
     program = """
-    names = ["large/64", "masks/lhs/32/float32", "extent/17x33x65/16", "large/long K"]
+    names = ["large/64", "masks/lhs/32/float32", "extent/17x33x65/16", "long K/20000/lhs"]
     expected = {name: multiply(name) for name in names}
     def child():
         right = all(multiply(name) == expected[name] for name in names)
