@@ -138,6 +138,11 @@ def measure_all(options: argparse.Namespace, threads: int) -> int:
     if not cases:
         raise SystemExit("no case is left; see --list")
     about = machine.describe(threads)
+    if about["load_at_start"] > 0.5:
+        print(
+            f"other work is running here (load {about['load_at_start']}): the times will not be good",
+            file=sys.stderr,
+        )
     loaded, left_out = [], {}
     for name in list(filter(None, options.peers.split(","))) or peers.NAMES:
         try:
