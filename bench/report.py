@@ -220,7 +220,8 @@ def about_run(machine: Machine) -> str:
         f"- {about['cpu']}, {about['cores_of_machine']} cores, L3 {(about['l3_bytes'] or 0) >> 20} MiB, "
         f"{' '.join(about['instructions'])}; {about['system']}, Python {about['python']}",
         f"- measured until {run['started'][:10]}, commit {', '.join(commits)}; "
-        f"memory is read at {run['read_bandwidth_bytes_per_second'] / 1e9:.3g} GB/s; load before {about['load_at_start']}",
+        f"memory is read at {run['read_bandwidth_bytes_per_second'] / 1e9:.3g} GB/s; "
+        f"load before {about['load_at_start']}",
         f"- environment: {', '.join(f'`{name}={value}`' for name, value in run['environment'].items()) or 'clean'}",
     ]
     for peer in run["peers"].values():
