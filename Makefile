@@ -77,7 +77,7 @@ test-cpp: $(stamps)/package $(BUILD)/gtest
 	$(with_tools) cmake --build $(dev_build)
 	$(with_tools) ctest --test-dir $(dev_build) --output-on-failure --no-tests=error --parallel $(JOBS)
 
-test-python: $(stamps)/package $(stamps)/extra-test
+test-python: $(stamps)/package $(stamps)/extra-test $(stamps)/extra-demo
 	$(python) -m pytest $(ARGS)
 
 asan tsan: $(stamps)/tools $(BUILD)/gtest
