@@ -87,7 +87,9 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
     choice->scratch_bytes = round_up(choice->scratch_bytes + bytes, 64);
   };
   std::int64_t panel_offset;
-  place(&panel_offset, choice->k_range * round_up(choice->panel_columns, choice->sliver) * kSize);
+  // One row more, lest the rows of all slivers meet in the same sets of the caches.
+  choice->sliver_stride = (choice->k_range + 1) * choice->sliver;
+  place(&panel_offset, ceil_div(choice->panel_columns, choice->sliver) * choice->sliver_stride * kSize);
   // Rows of packed A start in different sets of the first-level cache.
   choice->lda_packed = round_up(choice->k_range, kStep<T>) + kStep<T>;
   place(&choice->a_offset, choice->a_in_place ? 0 : std::min(choice->unit_rows, M) * choice->lda_packed * kSize);

@@ -27,6 +27,7 @@ struct Choice {
   std::int64_t task_rows = 0;  // a multiple of every block size, or all
   std::int64_t k_range = 0;    // a multiple of the block, or all
   std::int64_t chunk = 0;
+  std::int64_t sliver_stride = 0;  // from one sliver of packed B to the next, in elements
   std::int64_t lda_packed = 0;
   bool a_in_place = false;  // micro-kernels read A where it is
   bool b_plain = false;     // rows of B are copied as they are

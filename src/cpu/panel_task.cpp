@@ -103,7 +103,7 @@ void PanelTask<T>::join_parts(std::int64_t first_task) {
 
 template <class T>
 T* PanelTask<T>::sums_of(std::int64_t task) const {
-  return reinterpret_cast<T*>(shared_sums_ + task * choice_.task_sums_bytes);
+  return reinterpret_cast<T*>(shared_sums_ + task % choice_.tasks_at_once * choice_.task_sums_bytes);
 }
 
 template <class T>
@@ -137,7 +137,7 @@ void PanelTask<T>::open_k_range(std::int64_t index) {
   k_begin_ = std::min(index * choice_.k_range, c_.k.extent);
   k_end_ = std::min(k_begin_ + choice_.k_range, c_.k.extent);
   bk_begin_ = k_begin_ / c_.k.block;
-  bk_end_ = ceil_div(k_end_, c_.k.block);
+  bk_end_ = k_begin_ < k_end_ ? ceil_div(k_end_, c_.k.block) : bk_begin_;  // the last part may have fewer ranges
   word_begin_ = bk_begin_ / 64;
   word_end_ = ceil_div(bk_end_, 64);
   used_words_ = word_end_ - word_begin_;

@@ -14,7 +14,8 @@ namespace maskmm::cpu {
 template <class T>
 class PanelTask {
  public:
-  /// `scratch` has room for choice.scratch_bytes, `shared_sums` for choice.task_sums_bytes of each task.
+  /// `scratch` has room for choice.scratch_bytes, `shared_sums` for choice.task_sums_bytes of each of
+  /// choice.tasks_at_once tasks.
   PanelTask(const core::Canonical& canonical, const Choice& choice, const Live& live, std::byte* scratch,
             std::byte* shared_sums);
   void run(std::int64_t task);

@@ -1,6 +1,8 @@
 // The CPU back end: masks -> bit rows, then tasks.
 #include "cpu/run.hpp"
 
+#include <algorithm>
+
 #include "core/backend.hpp"
 #include "cpu/choose.hpp"
 #include "cpu/dispatch.hpp"
@@ -39,7 +41,7 @@ std::size_t live_bytes(const core::Canonical& canonical) {
 }
 
 std::size_t shared_sums_bytes(const Choice& choice) {
-  return static_cast<std::size_t>(choice.tasks * choice.task_sums_bytes);
+  return static_cast<std::size_t>(choice.tasks_at_once * choice.task_sums_bytes);
 }
 
 template <class T>
@@ -50,12 +52,15 @@ void run_tasks(const core::Canonical& canonical, const Choice& choice, const Liv
     PanelTask<T> task(canonical, choice, live, scratch, shared_sums);
     work(task);
   };
-  parallel_for(choice.tasks, choice.threads,
-               [&](std::int64_t index) { with_task([&](PanelTask<T>& task) { task.run(index); }); });
-  if (choice.k_parts == 1) return;
-  parallel_for(choice.tasks / choice.k_parts, choice.threads, [&](std::int64_t index) {
-    with_task([&](PanelTask<T>& task) { task.join_parts(index * choice.k_parts); });
-  });
+  for (std::int64_t first = 0; first < choice.tasks; first += choice.tasks_at_once) {
+    const std::int64_t count = std::min(choice.tasks_at_once, choice.tasks - first);
+    parallel_for(count, choice.threads,
+                 [&](std::int64_t index) { with_task([&](PanelTask<T>& task) { task.run(first + index); }); });
+    if (choice.k_parts == 1) continue;
+    parallel_for(count / choice.k_parts, choice.threads, [&](std::int64_t index) {
+      with_task([&](PanelTask<T>& task) { task.join_parts(first + index * choice.k_parts); });
+    });
+  }
 }
 
 }  // namespace
