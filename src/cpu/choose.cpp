@@ -27,12 +27,15 @@ bool has_plain_rows(const Operand& operand, Dtype accumulate, std::int64_t colum
   return operand.dtype == accumulate && (operand.col_stride_bytes == size || columns <= 1) && aligned_to(operand, size);
 }
 
-/// Parts of a long K, where the result alone is too small to keep many threads busy. From shapes only: the order of
-/// sums hangs on it.
+// Memory for the sums of parts of K, all threads together.
+constexpr std::int64_t kSumsBytes = std::int64_t{8} << 20;
+
+/// Parts of a long K, where the result alone is too small to keep many threads busy. From the sizes of one matrix only:
+/// the order of sums hangs on it.
 template <class T>
 std::int64_t choose_k_parts(const Canonical& c, std::int64_t tile_columns) {
-  constexpr std::int64_t kShortest = 4096, kMostParts = 16, kBusy = 16, kSumsBytes = std::int64_t{8} << 20;
-  const std::int64_t tasks = ceil_div(c.m.extent, 256) * ceil_div(c.n.extent, 2 * tile_columns) * c.batch_size;
+  constexpr std::int64_t kShortest = 4096, kMostParts = 16, kBusy = 16;
+  const std::int64_t tasks = ceil_div(c.m.extent, 256) * ceil_div(c.n.extent, 2 * tile_columns);
   if (tasks > kBusy) return 1;
   const std::int64_t sums_bytes = tasks * 256 * 2 * tile_columns * static_cast<std::int64_t>(sizeof(T));
   return std::clamp<std::int64_t>(std::min(c.k.extent / kShortest, kSumsBytes / sums_bytes), 1, kMostParts);
@@ -53,6 +56,7 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   const std::int64_t part = ceil_div(K, choice->k_parts);
   choice->part_ranges = std::max<std::int64_t>(1, ceil_div(part, (choice->a_in_place ? 8192 : 4096) * 4 / kSize));
   choice->k_range = std::min(K, round_up(ceil_div(part, choice->part_ranges), 256));
+  if (choice->k_parts > 1) choice->k_parts = ceil_div(K, choice->part_ranges * choice->k_range);  // none is empty
   choice->keeps_sums = choice->part_ranges > 1 || choice->k_parts > 1;
 
   // Wide panels reuse A, scattered blocks of which come from memory far away, and A that must be packed is packed
@@ -98,8 +102,12 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   const std::int64_t sums_bytes = sums_rows * choice->sums_ld * kSize;
   if (choice->k_parts > 1) {
     choice->task_sums_bytes = sums_bytes;
+    const std::int64_t element_tasks = choice->tasks / c.batch_size;
+    const std::int64_t elements = std::max<std::int64_t>(1, kSumsBytes / (element_tasks * sums_bytes));
+    choice->tasks_at_once = std::min(choice->tasks, elements * element_tasks);
   } else {
     place(&choice->sums_offset, sums_bytes);
+    choice->tasks_at_once = choice->tasks;
   }
   const std::int64_t words = ceil_div(c.k.count(), 64) + 1;
   const std::int64_t range_words = std::min(words, ceil_div(ceil_div(choice->k_range, c.k.block), 64) + 1);
