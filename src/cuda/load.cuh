@@ -99,33 +99,38 @@ struct Loader {
     return elements_left >= kPerVector ? 16 : elements_left <= 0 ? 0 : static_cast<int>(elements_left) * kSize;
   }
 
-  /// A lane has one vector of k, in every fourth line. 16 lines are of one block, so live or not in the whole warp where
-  /// the stage has one part.
+  /// A lane has one vector of k, in every fourth line. The copies of a stage that lies inside the matrix stay free of
+  /// all tests but that for dead blocks (of 16 lines or more).
   __device__ void load_k_major(const Source& source, std::int64_t k_extent, const StageParts& parts,
                                std::uint32_t to) const {
     const int vector = lane() % 8, first = lane() / 8;
     const StageParts::Part part = parts.at(vector * kPerVector);
     const int bytes = bytes_inside(k_extent - part.k);
-    const bool inside = __all_sync(kAllLanes, bytes == 16 && lines_left >= kLines);
     const std::byte* from = base + part.k * kSize + first * source.line_stride;
     const std::int64_t step = 4 * source.line_stride;
-    to += first * kStageKBytes;
-    const std::uint32_t places[2] = {to + ((vector ^ swizzle<Element>(first)) << 4),
-                                     to + ((vector ^ swizzle<Element>(first + 4)) << 4)};
+    std::uint32_t even = to + first * kStageKBytes + ((vector ^ swizzle<Element>(first)) << 4);
+    std::uint32_t odd = to + (first + 4) * kStageKBytes + ((vector ^ swizzle<Element>(first + 4)) << 4);
+    if (__all_sync(kAllLanes, bytes == 16 && lines_left >= kLines)) {
 #pragma unroll 1
-    for (int line = 0; line < kLines; line += 16) {
-      if (part.live(line)) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const std::uint32_t place = places[i % 2] + (line + i * 4) * kStageKBytes;
-          if (inside) {
-            ptx::copy_16(place, from + i * step);
-          } else {
-            ptx::copy_16(place, from + i * step, line + i * 4 + first < lines_left ? bytes : 0);
-          }
+      for (int line = 0; line < kLines; line += 16) {
+        const std::byte *second = from + step, *third = second + step, *fourth = third + step;
+        if (part.live(line)) {
+          ptx::copy_16(even, from);
+          ptx::copy_16(odd, second);
+          ptx::copy_16(even + 8 * kStageKBytes, third);
+          ptx::copy_16(odd + 8 * kStageKBytes, fourth);
         }
+        from = fourth + step;
+        even += 16 * kStageKBytes;
+        odd += 16 * kStageKBytes;
       }
-      from += 4 * step;
+    } else {
+#pragma unroll 1
+      for (int line = 0; line < kLines; line += 4) {
+        if (part.live(line)) ptx::copy_16(line % 8 ? odd : even, from, line + first < lines_left ? bytes : 0);
+        from += step;
+        (line % 8 ? odd : even) += 8 * kStageKBytes;
+      }
     }
   }
 
@@ -135,27 +140,32 @@ struct Loader {
     constexpr int kStep = kVectorsPerK < 32 ? 32 / kVectorsPerK : 1;
     static_assert(16 % kStep == 0);
     const int first = lane() / kVectorsPerK % kStep;
+    const std::int64_t step = kStep * source.k_stride;
 #pragma unroll 1
     for (int vector = lane() % kVectorsPerK; vector < kVectorsPerK; vector += 32) {
       const int line = vector * kPerVector, bytes = bytes_inside(lines_left - line);
-      const std::uint32_t column = to + (vector << 4);
 #pragma unroll 1
       for (int slice = 0; slice < kStageK; slice += 16) {
         const StageParts::Part part = parts.at(slice);
-        if (!part.live(line)) continue;
         const std::byte* from = base + (part.k + first) * source.k_stride + line * kSize;
-        const std::int64_t step = kStep * source.k_stride, k_left = k_extent - part.k;
-        const bool inside = bytes == 16 && k_left >= 16;
+        const std::int64_t k_left = k_extent - part.k;
+        const std::uint32_t column = to + (vector << 4) + (slice + first) * (kLines * kSize);
+        const bool is_live = part.live(line);
+        if (__all_sync(kAllLanes, bytes == 16 && k_left >= 16)) {
+          if (!is_live) continue;
 #pragma unroll
-        for (int i = 0; i < 16; i += kStep) {
-          const int k = i + first;
-          const std::uint32_t place = (column ^ swizzle<Element>(k) << 4) + (slice + k) * (kLines * kSize);
-          if (inside) {
-            ptx::copy_16(place, from);
-          } else {
-            ptx::copy_16(place, from, k < k_left ? bytes : 0);
+          for (int i = 0; i < 16; i += kStep) {
+            ptx::copy_16((column ^ swizzle<Element>(i + first) << 4) + i * (kLines * kSize), from);
+            from += step;
           }
-          from += step;
+        } else {
+          if (!is_live) continue;
+#pragma unroll 1
+          for (int i = 0; i < 16; i += kStep) {
+            ptx::copy_16((column ^ swizzle<Element>(i + first) << 4) + i * (kLines * kSize), from,
+                         i + first < k_left ? bytes : 0);
+            from += step;
+          }
         }
       }
     }
