@@ -204,7 +204,7 @@ template <class T>
 void PanelTask<T>::pack_b_blocks(std::int64_t begin, std::int64_t end, std::int64_t next, std::int64_t next_end,
                                  std::int64_t j, std::int64_t columns) {
   const Source source{b_, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
-  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.k_range * sliver;
+  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.sliver_stride;
   const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
   const std::int64_t column = j - j_begin_;
   T* to = panel_ + column / sliver * sliver_stride + (k - k_begin_) * sliver + column % sliver;
@@ -415,7 +415,7 @@ void PanelTask<T>::flush() {
 
 template <class T>
 void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
-  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.k_range * sliver, lanes = choice_.lanes;
+  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.sliver_stride, lanes = choice_.lanes;
   T* sums = sums_;
   if (choice_.keeps_sums) sums += (unit.i - i_begin_) * choice_.sums_ld + (unit.j - j_begin_);
   const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;

@@ -43,7 +43,7 @@ TEST(Choose, ScratchIsBoundedWhateverTheSize) {
           for (const std::int64_t N : {1, 64, 4096, 3000000}) {
             for (const std::int64_t K : {1, 512, 2048, 8192, 100000, 2147483647}) {
               const cpu::Choice choice = cpu::choose(shapes(M, N, K, dtype, transposed), *set, 16);
-              EXPECT_LE(choice.tasks * choice.task_sums_bytes, 8 << 20);
+              EXPECT_LE(choice.tasks_at_once * choice.task_sums_bytes, 8 << 20);
               EXPECT_LE(choice.scratch_bytes, 8 << 20) << set->name << " " << M << " " << N << " " << K;
               EXPECT_EQ(choice.tile_columns % choice.sliver, 0);
               EXPECT_EQ(choice.panel_columns % choice.tile_columns, 0);
