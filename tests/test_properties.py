@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given, note, settings
+import pytest
+from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
 
 import maskmm
 from case_builders import OTHER_TYPES, SPECIALS, Call, grid, numbers
@@ -144,3 +146,34 @@ def test_transposing_everything_transposes_the_result(call: Call) -> None:
         turned(call.mask_lhs),
     )
     check_result(result.swapaxes(-1, -2), evaluate(call.a, call.b, call.block_size, *call.masks()))
+
+
+@st.composite
+def views(draw: st.DrawFn, memory: Array, shape: tuple[int, ...]) -> Array:
+    """A view of that shape somewhere in the memory, with strides of either sign."""
+    strides = [draw(st.integers(-12, 12)) for _ in shape]
+    low = sum(min(0, stride * (size - 1)) for stride, size in zip(strides, shape, strict=True))
+    high = sum(max(0, stride * (size - 1)) for stride, size in zip(strides, shape, strict=True))
+    assume(high - low < memory.size)
+    start = draw(st.integers(-low, memory.size - 1 - high))
+    return as_strided(memory[start:], shape, [stride * memory.itemsize for stride in strides])
+
+
+@settings(max_examples=600, suppress_health_check=[HealthCheck.filter_too_much])
+@given(st.data())
+def test_overlap_is_found_exactly(data: st.DataObject) -> None:
+    M, N, K = (data.draw(st.integers(1, 5)) for _ in range(3))
+    memory = np.ones(160, np.float32)
+    a, out = data.draw(views(memory, (M, K))), data.draw(views(memory, (M, N)))
+    # As slices of an ordinary array are: one axis steps over the whole extent of the other.
+    inner, outer = sorted(
+        (abs(stride) // 4, size) for stride, size in zip(out.strides, out.shape, strict=True)
+    )
+    assume(inner[0] > 0 and outer[0] > inner[0] * (inner[1] - 1))
+    note(f"a {a.shape} {a.strides}, out {out.shape} {out.strides}")
+    b = np.ones((K, N), np.float32)
+    if np.shares_memory(a, out):
+        with pytest.raises(ValueError, match=r"^out: overlaps a in memory$"):
+            maskmm.block_masked_mm(a, b, 16, out=out)
+    else:
+        assert (maskmm.block_masked_mm(a, b, 16, out=out) == K).all()
