@@ -66,7 +66,7 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   const std::int64_t fewest = choice->a_in_place ? 2 : 4;
   std::int64_t tiles = kPanelBytes / (std::max<std::int64_t>(choice->k_range, 1) * kSize) / choice->tile_columns;
   tiles = choice->k_parts > 1 ? 2 : std::clamp<std::int64_t>(tiles, fewest, 8);
-  const std::int64_t enough = choice->threads > 1 ? 4 * choice->threads : 1;
+  const std::int64_t enough = choice->threads > 1 ? std::int64_t{4} * choice->threads : 1;
   const auto panels = [&] { return ceil_div(N, tiles * choice->tile_columns); };
   while (tiles / 2 >= fewest && panels() * c.batch_size < enough) tiles /= 2;
   choice->panel_columns = std::min(tiles * choice->tile_columns, round_up(N, choice->tile_columns));

@@ -146,8 +146,28 @@ void PanelTask<T>::open_k_range(std::int64_t index) {
 /// Rows from i on that one list of live k serves.
 template <class T>
 std::int64_t PanelTask<T>::rows_from(std::int64_t i) const {
-  const std::int64_t block_end = (i / row_block_ + 1) * row_block_;
-  return std::min({i + choice_.unit_rows, block_end, i_end_}) - i;
+  const std::int64_t limit = std::min(i + choice_.unit_rows, i_end_);
+  std::int64_t bi = i / row_block_;
+  std::int64_t end = (bi + 1) * row_block_;
+  while (end < limit && same_rows(bi)) end = (++bi + 1) * row_block_;
+  return std::min(end, limit) - i;
+}
+
+/// Whether block rows bi and bi + 1 have the same live k, and no scales, in all columns of the panel.
+template <class T>
+bool PanelTask<T>::same_rows(std::int64_t bi) const {
+  if (live_.lhs.scaled || live_.out.scaled) return false;
+  if (live_.lhs.present()) {
+    const std::uint64_t* row = live_.lhs.row(batch_, bi);
+    if (!std::equal(row, row + live_.lhs.words_per_row, live_.lhs.row(batch_, bi + 1))) return false;
+  }
+  if (live_.out.present()) {
+    const std::uint64_t *row = live_.out.row(batch_, bi), *below = live_.out.row(batch_, bi + 1);
+    for (std::int64_t word = bj_begin_ / 64; word * 64 < bj_end_; ++word) {
+      if ((row[word] ^ below[word]) & bits_between(word, bj_begin_, bj_end_)) return false;
+    }
+  }
+  return true;
 }
 
 template <class T>

@@ -68,6 +68,7 @@ class PanelTask {
   Scale block_scale(std::int64_t bi, std::int64_t bj, std::int64_t bk) const;
   T out_scale(std::int64_t bi, std::int64_t bj) const;
   std::int64_t rows_from(std::int64_t i) const;
+  bool same_rows(std::int64_t bi) const;
   std::uint64_t* used(std::int64_t bj) { return used_ + (bj - bj_begin_) * used_words_; }
   Target out_at(std::int64_t i, std::int64_t j) const;
 

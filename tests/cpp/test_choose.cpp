@@ -73,6 +73,27 @@ TEST(Choose, SumsDoNotDependOnTheNumberOfThreads) {
   }
 }
 
+TEST(Choose, RangesOfKCoverItAndNoPartIsEmpty) {
+  for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
+    for (const Dtype dtype : {Dtype::float32, Dtype::float64}) {
+      for (const bool transposed : {false, true}) {
+        for (std::int64_t K = 1; K < 300000; K += 1 + K / 7) {
+          const cpu::Choice choice = cpu::choose(shapes(34, 41, K, dtype, transposed), *set, 2);
+          const std::int64_t part = choice.k_range * choice.part_ranges;
+          EXPECT_GE(part * choice.k_parts, K);
+          EXPECT_LT(part * (choice.k_parts - 1), K);
+          EXPECT_TRUE(choice.k_range == K || choice.k_range % 256 == 0) << K;
+        }
+      }
+    }
+  }
+}
+
+TEST(Choose, AnyNumberOfThreads) {
+  const cpu::KernelSet& set = *cpu::runnable_kernel_sets().front();
+  EXPECT_GE(cpu::choose(shapes(4000, 4000, 4000, Dtype::float32), set, 2147483647).threads, 100);
+}
+
 TEST(Choose, TheSmallRunInlineAndTheLargeSpread) {
   const cpu::KernelSet& set = *cpu::runnable_kernel_sets().front();
   EXPECT_EQ(cpu::choose(shapes(16, 16, 16, Dtype::float32), set, 16).threads, 1);
