@@ -38,8 +38,8 @@ HIDDEN, HEADS, INNER, MAX_TOKENS = minilm.HIDDEN, minilm.HEADS, minilm.INNER, mi
 HEAD = HIDDEN // HEADS
 PACKED_TOKENS = 4096
 BATCH = 32  # texts of a padded batch
-TEXTS, QUICK_TEXTS = 256, 32
-QUERY = "How do I choose the number of digits after the decimal point?"
+TEXTS, QUICK_TEXTS = 128, 32
+QUERY = "What happens when an exception is not caught?"
 
 # A layer is about ten steps (six products, softmax, gelu, two normalisations), each of them right to about an
 # epsilon of its vectors' length. Over six layers this adds up to 60 epsilon, for embeddings of length 1.
@@ -274,7 +274,7 @@ def main(
     repeats: int = 3,
     real: bool = True,
 ) -> None:
-    """Encodes `texts` paragraphs (256 by default), prints what that took, and draws the masks of one batch.
+    """Encodes `texts` paragraphs (128 by default), prints what that took, and draws the masks of one batch.
 
     Without real, and where the model's package is missing, with random weights.
 
