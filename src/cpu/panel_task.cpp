@@ -433,6 +433,14 @@ void PanelTask<T>::flush() {
   pending_ = false;
 }
 
+/// Inner elements of a unit.
+template <class Unit>
+std::int64_t length(const Unit& unit) {
+  std::int64_t k = 0;
+  for (int run = 0; run < unit.run_count; ++run) k += unit.runs[run].k;
+  return k;
+}
+
 template <class T>
 void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
   const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.sliver_stride, lanes = choice_.lanes;
@@ -445,6 +453,9 @@ void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
   call.runs_end = unit.runs + unit.run_count;
   call.next = next != nullptr ? next->runs : nullptr;
   call.next_end = next != nullptr ? next->runs + next->run_count : nullptr;
+  // Units differ in length: the longer the next one, the more each step prefetches.
+  const std::int64_t k = length(unit), next_k = next != nullptr ? length(*next) : 0;
+  call.next_lines = static_cast<int>(std::clamp<std::int64_t>(ceil_div(next_k, k), 1, 4));
   call.lda = call.next_lda = lda_;
   call.ldb = sliver;
   call.lds = choice_.sums_ld;

@@ -21,6 +21,7 @@ struct MicroCall {
   const Run<T>* runs_end;
   const Run<T>* next;  // what the following calls will read: prefetched, never loaded. next == next_end: nothing
   const Run<T>* next_end;
+  int next_lines;         // of each row of A, prefetched in each step of kStep elements
   std::int64_t a_offset;  // of the first row of the micro-tile from Run::a, in elements
   std::int64_t lda;       // from one row of A to the next
   std::int64_t next_a_offset;

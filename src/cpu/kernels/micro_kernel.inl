@@ -37,7 +37,10 @@ struct Prefetcher {
   }
   template <int MR, int NV>
   void step(const MicroCall<T>& call) {
-    if (run == end) return;
+    for (int lines = call.next_lines; lines > 0 && run != end; --lines) line<MR, NV>(call);
+  }
+  template <int MR, int NV>
+  void line(const MicroCall<T>& call) {
     if (call.next_a) {
       MASKMM_UNROLL
       for (int i = 0; i < MR; ++i) __builtin_prefetch(a + i * call.next_lda, 0, 2);
