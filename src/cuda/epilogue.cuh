@@ -75,6 +75,12 @@ struct Epilogue {
     return live ? (scales ? sum * scale : sum) : Accumulator(0);
   }
 
+  /// Whether rows i to i + rows - 1 and columns j to j + columns - 1 need neither scales nor edges nor partial sums.
+  __device__ bool is_plain(int i, int j, int rows, int columns) const {
+    return !is_split() && scales == nullptr && params.out.vectors && row + i + rows <= params.m &&
+           column + j + columns <= params.n;
+  }
+
   __device__ int columns_left(int j) const {
     const std::int64_t left = params.n - column - j;
     return left > 16 ? 16 : left < 0 ? 0 : static_cast<int>(left);

@@ -17,7 +17,7 @@ struct PairScale {
     rhs = params.scale_rhs.values ? values[16 + block_column] : Accumulator(1);
   }
 
-  /// Whether lhs * rhs is exact up to rounding, so that it may be formed first.
+  /// Whether lhs * rhs is exact up to rounding, so that float32 may hold it.
   __device__ bool is_plain() const {
     if constexpr (sizeof(Accumulator) == 4) {
       const float product = fabsf(lhs * rhs);
@@ -27,12 +27,20 @@ struct PairScale {
     }
   }
 
-  __device__ void add(Accumulator& sum, Accumulator block_sum, bool plain) const {
-    if (plain) {
-      sum = fma(lhs * rhs, block_sum, sum);
+  /// Adds the scaled sums of a block to the main sums, and clears them for the next one.
+  template <int kCount>
+  __device__ void add(Accumulator* sums, Accumulator* block_sums) const {
+    if (is_plain()) {
+      const Accumulator scale = lhs * rhs;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) sums[i] = fma(scale, block_sums[i], sums[i]);
     } else {
-      sum += static_cast<Accumulator>(static_cast<double>(lhs) * rhs * block_sum);
+      const double scale = static_cast<double>(lhs) * rhs;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) sums[i] += static_cast<Accumulator>(scale * block_sums[i]);
     }
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) block_sums[i] = 0;
   }
 };
 

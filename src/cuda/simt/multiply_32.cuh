@@ -205,15 +205,8 @@ struct Multiply32 {
         if (!(part.pairs >> (i * kJ + j) & 1)) continue;
         const PairScale<float> scale(params, part.scales, (warp_row_ + i * 16) >> params.block_m,
                                      (warp_column_ + j * 16) >> params.block_n);
-        const bool plain = scale.is_plain();
 #pragma unroll
-        for (int r = 4 * i; r < 4 * i + 4; ++r) {
-#pragma unroll
-          for (int c = first; c < first + kRun; ++c) {
-            scale.add(sums_[r][c], block_sums_[r][c], plain);
-            block_sums_[r][c] = 0;
-          }
-        }
+        for (int r = 4 * i; r < 4 * i + 4; ++r) scale.template add<kRun>(&sums_[r][first], &block_sums_[r][first]);
       }
     }
   }

@@ -67,6 +67,10 @@ struct Multiply16 {
 
   __device__ void store(const MultiplyParams& params, const Tile& tile, unsigned live) const {
     const Epilogue<Element, float> epilogue(params, tile);
+    if (live == kFullSlice && epilogue.is_plain(warp_row_, warp_column_, kI * 16, kJ * 16)) {
+      store_plain(params, epilogue.out);
+      return;
+    }
     const int row = warp_row_ + threadIdx.x % 32 / 4;
 #pragma unroll
     for (int i = 0; i < kI; ++i) {
@@ -168,15 +172,8 @@ struct Multiply16 {
         if (!(part.pairs >> (i * kJ + j) & 1)) continue;
         const PairScale<float> scale(params, part.scales, (warp_row_ + i * 16) >> params.block_m,
                                      (warp_column_ + j * 16) >> params.block_n);
-        const bool plain = scale.is_plain();
-#pragma unroll
-        for (int f = 2 * j; f < 2 * j + 2; ++f) {
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            scale.add(sums_[i][f][c], block_sums_[i][f][c], plain);
-            block_sums_[i][f][c] = 0;
-          }
-        }
+        scale.template add<4>(sums_[i][2 * j], block_sums_[i][2 * j]);
+        scale.template add<4>(sums_[i][2 * j + 1], block_sums_[i][2 * j + 1]);
       }
     }
   }
@@ -191,17 +188,7 @@ struct Multiply16 {
       return;
     }
     unsigned words[4];
-#pragma unroll
-    for (int f = 0; f < 4; ++f) {
-      Element pair[2];
-      convert(values[f][0], pair[0]);
-      convert(values[f][1], pair[1]);
-      memcpy(&words[f], pair, 4);
-    }
-    exchange(words[0], words[1], 1);
-    exchange(words[2], words[3], 1);
-    exchange(words[0], words[2], 2);
-    exchange(words[1], words[3], 2);
+    exchange_columns(values, words);
     Element elements[8];
     memcpy(elements, words, 16);
     if (!epilogue.has_row(row)) return;
@@ -209,6 +196,54 @@ struct Multiply16 {
     write_row(epilogue.params.out,
               epilogue.out + row * epilogue.params.out.row_stride + first * epilogue.params.out.col_stride, elements,
               epilogue.columns_left(first));
+  }
+
+  /// The same where nothing can lie outside and nothing is scaled.
+  __device__ void store_plain(const MultiplyParams& params, std::byte* out) const {
+    const int t = threadIdx.x % 4;
+    out += (warp_row_ + threadIdx.x % 32 / 4) * params.out.row_stride + (warp_column_ + t * 8) * int(sizeof(Element));
+#pragma unroll
+    for (int i = 0; i < kI; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int pair = 0; pair < kJ; pair += 2) {
+          float values[4][2];
+#pragma unroll
+          for (int f = 0; f < 4; ++f) {
+            values[f][0] = sums_[i][2 * pair + f][2 * half];
+            values[f][1] = sums_[i][2 * pair + f][2 * half + 1];
+          }
+          unsigned words[4];
+          exchange_columns(values, words);
+          *reinterpret_cast<uint4*>(out + pair * 16 * int(sizeof(Element))) =
+              make_uint4(words[0], words[1], words[2], words[3]);
+        }
+        out += 8 * params.out.row_stride;
+      }
+    }
+  }
+
+  /// Pairs of columns of four fragments become, in each lane, eight neighbouring columns of one of them.
+  static __device__ void exchange_columns(const float (&values)[4][2], unsigned (&words)[4]) {
+#pragma unroll
+    for (int f = 0; f < 4; ++f) words[f] = pack(values[f][0], values[f][1]);
+    exchange(words[0], words[1], 1);
+    exchange(words[2], words[3], 1);
+    exchange(words[0], words[2], 2);
+    exchange(words[1], words[3], 2);
+  }
+
+  static __device__ unsigned pack(float low, float high) {
+    unsigned word;
+    if constexpr (std::is_same_v<Element, __half>) {
+      const __half2 pair = __floats2half2_rn(low, high);
+      memcpy(&word, &pair, 4);
+    } else {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+      memcpy(&word, &pair, 4);
+    }
+    return word;
   }
 
   /// Lanes that differ in `bit`: the lower one's `high` changes places with the upper one's `low`.

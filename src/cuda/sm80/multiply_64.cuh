@@ -126,14 +126,8 @@ struct Multiply64 {
         if (!(part.pairs >> (i * kJ + j) & 1)) continue;
         const PairScale<double> scale(params, part.scales, (warp_row_ + i * 16) >> params.block_m,
                                       (warp_column_ + j * 16) >> params.block_n);
-#pragma unroll
-        for (int f = 2 * j; f < 2 * j + 2; ++f) {
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            scale.add(sums_[i][f][c], block_sums_[i][f][c], true);
-            block_sums_[i][f][c] = 0;
-          }
-        }
+        scale.template add<4>(sums_[i][2 * j], block_sums_[i][2 * j]);
+        scale.template add<4>(sums_[i][2 * j + 1], block_sums_[i][2 * j + 1]);
       }
     }
   }
