@@ -17,6 +17,7 @@
 #include "maskmm/maskmm.hpp"
 #include "parse.hpp"
 #include "with_copies.hpp"
+#include "without_gil.hpp"
 
 namespace maskmm::python {
 namespace {
@@ -36,8 +37,7 @@ nb::object block_masked_mm(nb::handle a, nb::handle b, nb::handle block_size, nb
   } else {
     result = empty_array(problem.result_shape, problem.result_dtype, view);
   }
-  const nb::gil_scoped_release release;
-  core::execute(problem, view);
+  without_gil([&] { core::execute(problem, view); });
   return result;
 }
 
@@ -51,11 +51,9 @@ nb::tuple explain(nb::handle a, nb::handle b, nb::handle block_size, nb::handle 
   const Call call({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
   if (is_on_gpu(call.stream())) return tuple_of(explain_with_copies(call));
   const core::Problem problem = call.problem();
-  const auto explained = [&] {
-    const nb::gil_scoped_release release;
-    return core::explain(problem);
-  };
-  return tuple_of(explained());
+  Explanation explanation;
+  without_gil([&] { explanation = core::explain(problem); });
+  return tuple_of(explanation);
 }
 
 nb::object block_masked_mm_on_device(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out,
@@ -175,8 +173,7 @@ void bind_devices(nb::module_& module) {
       "synchronize",
       [](nb::handle stream) {
         const Stream awaited = stream.is_none() ? default_stream(default_device()) : parse_own_stream(stream);
-        const nb::gil_scoped_release release;
-        synchronize(awaited);
+        without_gil([&] { synchronize(awaited); });
       },
       nb::arg("stream").none() = nb::none(), nb::sig("def synchronize(stream: Stream | None = None) -> None"),
       "Returns when all work on the stream is finished; by default, on the default stream of the default device.");

@@ -10,6 +10,7 @@
 #include "element_type.hpp"
 #include "maskmm/array.hpp"
 #include "maskmm/error.hpp"
+#include "without_gil.hpp"
 
 namespace maskmm::python {
 namespace {
@@ -107,18 +108,20 @@ nb::object multiply_views(const PythonArguments& arguments, void* current_stream
   } else {
     result = by_dlpack ? own_result(problem, view) : result_of(empty, problem, view);
   }
-  const nb::gil_scoped_release release;
-  if (by_dlpack && problem.stream.handle != nullptr) synchronize(Stream{problem.stream.device});  // allocated there
-  core::execute(problem, view);
-  if (by_dlpack) synchronize(problem.stream);
+  without_gil([&] {
+    if (by_dlpack && problem.stream.handle != nullptr) synchronize(Stream{problem.stream.device});  // allocated there
+    core::execute(problem, view);
+    if (by_dlpack) synchronize(problem.stream);
+  });
   return result;
 }
 
 Explanation explain_views(const PythonArguments& arguments, void* current_stream) {
   const Call call(arguments);
   const core::Problem problem = problem_of(call, current_stream);
-  const nb::gil_scoped_release release;
-  return core::explain(problem);
+  Explanation explanation;
+  without_gil([&] { explanation = core::explain(problem); });
+  return explanation;
 }
 
 void bind_device_view(nb::module_& module) {

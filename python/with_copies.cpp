@@ -9,6 +9,7 @@
 #include "core/execute.hpp"
 #include "maskmm/array.hpp"
 #include "maskmm/error.hpp"
+#include "without_gil.hpp"
 
 namespace maskmm::python {
 namespace {
@@ -59,8 +60,7 @@ nb::object block_masked_mm_with_copies(const Call& call, nb::handle out) {
   core::Problem problem = problem_of(call);
   MutableView on_host;
   const nb::object result = empty_array(problem.result_shape, problem.result_dtype, on_host);
-  {
-    const nb::gil_scoped_release release;
+  without_gil([&] {
     const Device device = problem.stream.device;
     array on_gpu(problem.result_shape, problem.result_dtype, device);
     const Copied a(problem.a, device), b(problem.b, device);
@@ -71,7 +71,7 @@ nb::object block_masked_mm_with_copies(const Call& call, nb::handle out) {
     synchronize(problem.stream);
     const auto bytes = static_cast<std::size_t>(on_gpu.size()) * size_of(on_gpu.dtype());
     if (bytes > 0) cuda::copy(const_cast<void*>(on_host.data), Device::cpu, on_gpu.view().data, device, bytes);
-  }
+  });
   if (out.is_none()) return result;
   nb::module_::import_("numpy").attr("copyto")(nb::module_::import_("numpy").attr("asarray")(out), result);
   return nb::borrow(out);
@@ -89,8 +89,9 @@ Explanation explain_with_copies(const Call& call) {
     *operand = stand_in;
   }
   problem.out.reset();
-  const nb::gil_scoped_release release;
-  return core::explain(problem);
+  Explanation explanation;
+  without_gil([&] { explanation = core::explain(problem); });
+  return explanation;
 }
 
 }  // namespace maskmm::python
