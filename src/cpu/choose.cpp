@@ -111,7 +111,7 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   }
   const std::int64_t words = ceil_div(c.k.count(), 64) + 1;
   const std::int64_t range_words = std::min(words, ceil_div(ceil_div(choice->k_range, c.k.block), 64) + 1);
-  place(&choice->used_offset, (ceil_div(choice->panel_columns, 16) + 1) * range_words * 8);
+  place(&choice->packed_offset, (ceil_div(choice->panel_columns, 16) + 1) * range_words * 8);
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ struct Choice {
   std::int64_t tasks = 0;
 
   // Scratch of a thread, in bytes from its start.
-  std::int64_t a_offset = 0, sums_offset = 0, used_offset = 0, scratch_bytes = 0;
+  std::int64_t a_offset = 0, sums_offset = 0, packed_offset = 0, scratch_bytes = 0;
   std::int64_t sums_ld = 0;
   std::int64_t tasks_at_once = 0;    // whole batch elements; the shared sums hold no more
   std::int64_t task_sums_bytes = 0;  // of each task, in memory that all threads share; 0: sums are in the scratch

@@ -69,9 +69,10 @@ PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const 
       a_packed_(reinterpret_cast<T*>(scratch + choice.a_offset)),
       sums_(reinterpret_cast<T*>(scratch + choice.sums_offset)),
       shared_sums_(shared_sums),
-      used_(reinterpret_cast<std::uint64_t*>(scratch + choice.used_offset)),
+      packed_(reinterpret_cast<std::uint64_t*>(scratch + choice.packed_offset)),
       row_block_(live.lhs.present() || live.out.present() ? canonical.m.block : choice.unit_rows),
-      column_block_(live.rhs.present() || live.out.present() ? canonical.n.block : choice.tile_columns) {}
+      column_block_(live.rhs.present() || live.out.present() ? canonical.n.block : choice.tile_columns),
+      packed_columns_(std::min(column_block_, choice.tile_columns)) {}
 
 template <class T>
 void PanelTask<T>::run(std::int64_t task) {
@@ -79,8 +80,6 @@ void PanelTask<T>::run(std::int64_t task) {
   if (choice_.keeps_sums) std::fill(sums_, sums_ + (i_end_ - i_begin_) * choice_.sums_ld, T(0));
   for (std::int64_t index = 0; index < choice_.part_ranges; ++index) {
     open_k_range(part_ * choice_.part_ranges + index);
-    find_used();
-    pack_b();
     for (std::int64_t i = i_begin_, rows; i < i_end_; i += rows) {
       rows = rows_from(i);
       multiply_rows(i, rows);
@@ -140,7 +139,9 @@ void PanelTask<T>::open_k_range(std::int64_t index) {
   bk_end_ = k_begin_ < k_end_ ? ceil_div(k_end_, c_.k.block) : bk_begin_;  // the last part may have fewer ranges
   word_begin_ = bk_begin_ / 64;
   word_end_ = ceil_div(bk_end_, 64);
-  used_words_ = word_end_ - word_begin_;
+  packed_words_ = word_end_ - word_begin_;
+  const std::int64_t packed_rows = ceil_div(j_end_ - j_begin_, packed_columns_);
+  std::fill(packed_, packed_ + packed_rows * packed_words_, std::uint64_t{0});
 }
 
 /// Rows from i on that one list of live k serves.
@@ -176,69 +177,55 @@ Target PanelTask<T>::out_at(std::int64_t i, std::int64_t j) const {
           c_.out.col_stride_bytes};
 }
 
-/// Which blocks of B some row of this task multiplies.
+/// The word that says whether block bk of B is packed in the columns from j on, and its bit.
 template <class T>
-void PanelTask<T>::find_used() {
-  const std::int64_t bi_begin = i_begin_ / row_block_, bi_end = ceil_div(i_end_, row_block_);
-  for (std::int64_t word = word_begin_; word < word_end_; ++word) {
-    const std::uint64_t all = bits_between(word, bk_begin_, bk_end_);
-    std::uint64_t lhs = all;
-    if (live_.lhs.present()) {
-      lhs = 0;
-      for (std::int64_t bi = bi_begin; bi < bi_end; ++bi) lhs |= live_.lhs.row(batch_, bi)[word];
-    }
-    for (std::int64_t bj = bj_begin_; bj < bj_end_; ++bj) {
-      std::uint64_t bits = lhs;
-      if (live_.out.present()) {
-        bits = 0;
-        for (std::int64_t bi = bi_begin; bi < bi_end; ++bi) {
-          if (!test_bit(live_.out.row(batch_, bi), bj)) continue;
-          bits |= live_.lhs.present() ? live_.lhs.row(batch_, bi)[word] : all;
-        }
+std::uint64_t& PanelTask<T>::packed_word(std::int64_t j, std::int64_t bk) {
+  return packed_[(j - j_begin_) / packed_columns_ * packed_words_ + bk / 64 - word_begin_];
+}
+
+/// Packs what the unit needs of B and is not packed yet. The kernel of the unit before has prefetched it.
+template <class T>
+void PanelTask<T>::pack_b(const Unit& unit) {
+  for (int index = 0; index < unit.run_count; ++index) {
+    const Run<T>& run = unit.runs[index];
+    const std::int64_t k = k_begin_ + (run.b - panel_) / choice_.sliver;
+    for (std::int64_t bk = k / c_.k.block; c_.k.begin(bk) < k + run.k; ++bk) {
+      const std::uint64_t bit = std::uint64_t{1} << (bk % 64);
+      for (std::int64_t j = unit.j; j < unit.j + unit.columns; j += packed_columns_) {
+        std::uint64_t& word = packed_word(j, bk);
+        if (word & bit) continue;
+        word |= bit;
+        pack_b_block(bk, j, std::min(packed_columns_, unit.j + unit.columns - j));
       }
-      if (live_.rhs.present()) bits &= live_.rhs.row(batch_, bj)[word];
-      used(bj)[word - word_begin_] = bits & all;
     }
   }
 }
 
 template <class T>
-void PanelTask<T>::pack_b() {
-  for (std::int64_t bj = bj_begin_; bj < bj_end_; ++bj) {
-    const std::int64_t j = std::max(bj * column_block_, j_begin_);
-    const std::int64_t columns = std::min((bj + 1) * column_block_, j_end_) - j;
-    const std::uint64_t* bits = used(bj);
-    const auto words = [&](std::int64_t word) { return bits[word - word_begin_]; };
-    std::int64_t waiting = -1, waiting_end = -1;  // a stretch that is copied when its successor is known
-    for_each_stretch(bk_begin_, bk_end_, words, [&](std::int64_t begin, std::int64_t end) {
-      if (waiting >= 0) pack_b_blocks(waiting, waiting_end, begin, end, j, columns);
-      waiting = begin;
-      waiting_end = end;
-    });
-    if (waiting >= 0) pack_b_blocks(waiting, waiting_end, 0, 0, j, columns);
-  }
-}
-
-/// Blocks [begin, end) of B, columns [j, j + columns); the blocks [next, next_end) follow.
-template <class T>
-void PanelTask<T>::pack_b_blocks(std::int64_t begin, std::int64_t end, std::int64_t next, std::int64_t next_end,
-                                 std::int64_t j, std::int64_t columns) {
+void PanelTask<T>::pack_b_block(std::int64_t bk, std::int64_t j, std::int64_t columns) {
   const Source source{b_, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
-  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.sliver_stride;
-  const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
-  const std::int64_t column = j - j_begin_;
-  T* to = panel_ + column / sliver * sliver_stride + (k - k_begin_) * sliver + column % sliver;
+  const std::int64_t sliver = choice_.sliver, column = j - j_begin_;
+  const std::int64_t k = c_.k.begin(bk), rows = c_.k.size(bk);
+  T* to = panel_ + column / sliver * choice_.sliver_stride + (k - k_begin_) * sliver + column % sliver;
   if (choice_.b_plain) {
-    const auto at = [&](std::int64_t row) { return reinterpret_cast<const T*>(source.at(row, j).data); };
-    const std::int64_t next_k = c_.k.begin(next);
-    kernels_.copy_panel({at(k), c_.b.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)), k_count, columns, to,
-                         sliver, sliver_stride, at(next_k), std::min(c_.k.begin(next_end), c_.k.extent) - next_k});
+    kernels_.copy_panel({raw_b(k, j), raw_ldb(), rows, columns, to, sliver, choice_.sliver_stride});
     return;
   }
-  for (std::int64_t done = 0, part; done < columns; done += part, to += sliver_stride) {
+  for (std::int64_t done = 0, part; done < columns; done += part, to += choice_.sliver_stride) {
     part = std::min(sliver, columns - done);
-    pack<T>(*choice_.set, source.at(k, j + done), k_count, part, to, sliver, round_up(part, choice_.lanes));
+    pack<T>(*choice_.set, source.at(k, j + done), rows, part, to, sliver, round_up(part, choice_.lanes));
   }
+}
+
+/// Where B is plain: its element (k, j).
+template <class T>
+const T* PanelTask<T>::raw_b(std::int64_t k, std::int64_t j) const {
+  return reinterpret_cast<const T*>(b_ + k * c_.b.row_stride_bytes) + j;
+}
+
+template <class T>
+std::int64_t PanelTask<T>::raw_ldb() const {
+  return c_.b.row_stride_bytes / static_cast<std::int64_t>(sizeof(T));
 }
 
 template <class T>
@@ -367,6 +354,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
   const auto open = [&](bool first, Scale scale) {
     Unit& unit = units_[current_];
     unit.run_count = 0;
+    unit.packs = false;
     unit.i = i;
     unit.rows = rows;
     unit.j = tile.j;
@@ -410,14 +398,20 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
 template <class T>
 void PanelTask<T>::add_block(Unit* unit, std::int64_t bk) {
   const std::int64_t k = c_.k.begin(bk) - k_begin_, size = c_.k.size(bk);
+  bool packed = true;
+  for (std::int64_t j = unit->j; j < unit->j + unit->columns; j += packed_columns_) {
+    packed &= packed_word(j, bk) >> (bk % 64) & 1;
+  }
+  unit->packs |= !packed;
+  const T* raw = packed || !choice_.b_plain ? nullptr : raw_b(k + k_begin_, unit->j);
   if (unit->run_count != 0) {
     Run<T>& run = unit->runs[unit->run_count - 1];
-    if (run.a + run.k == a_rows_ + k) {
+    if (run.a + run.k == a_rows_ + k && (run.raw_b == nullptr) == (raw == nullptr)) {
       run.k += size;
       return;
     }
   }
-  unit->runs[unit->run_count++] = {a_rows_ + k, panel_ + k * choice_.sliver, size};
+  unit->runs[unit->run_count++] = {a_rows_ + k, panel_ + k * choice_.sliver, raw, size};
 }
 
 template <class T>
@@ -443,6 +437,7 @@ std::int64_t length(const Unit& unit) {
 
 template <class T>
 void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
+  if (unit.packs) pack_b(unit);
   const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.sliver_stride, lanes = choice_.lanes;
   T* sums = sums_;
   if (choice_.keeps_sums) sums += (unit.i - i_begin_) * choice_.sums_ld + (unit.j - j_begin_);
@@ -457,6 +452,7 @@ void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
   const std::int64_t k = length(unit), next_k = next != nullptr ? length(*next) : 0;
   call.next_lines = static_cast<int>(std::clamp<std::int64_t>(ceil_div(next_k, k), 1, 4));
   call.lda = call.next_lda = lda_;
+  call.next_raw_ldb = raw_ldb();
   call.ldb = sliver;
   call.lds = choice_.sums_ld;
   call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
@@ -474,6 +470,7 @@ void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
     const std::int64_t groups = ceil_div(unit.rows, tallest);
     call.b_offset = (first_column + column) / sliver * sliver_stride + inside;
     const std::int64_t next_column = next != nullptr ? next->j - j_begin_ + column : 0;
+    call.next_raw_offset = column;
     call.next_b_offset = next_column / sliver * sliver_stride + next_column % sliver;
     call.next_a = column == 0;
     std::int64_t group = 0;

@@ -11,6 +11,7 @@ template <class T>
 struct Run {
   const T* a;
   const T* b;
+  const T* raw_b;  // where B is not packed yet: its row before packing; or null
   std::int64_t k;
 };
 
@@ -29,6 +30,8 @@ struct MicroCall {
   std::int64_t b_offset;  // of the first column from Run::b
   std::int64_t ldb;       // from one row of B to the next
   std::int64_t next_b_offset;
+  std::int64_t next_raw_offset;  // from Run::raw_b
+  std::int64_t next_raw_ldb;
   std::int64_t next_b_row;  // of each kStep rows of B in `next`, the rows [next_b_row, next_b_end) are prefetched
   std::int64_t next_b_end;
   bool next_a;   // prefetch A too
@@ -53,8 +56,6 @@ struct PanelCopy {
   T* to;
   std::int64_t sliver;
   std::int64_t sliver_stride;
-  const T* next;  // what will be copied after this: prefetched
-  std::int64_t next_rows;
 };
 
 /// Elements of a cache line: the step in which a micro-kernel walks k and prefetches.

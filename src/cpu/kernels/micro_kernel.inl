@@ -25,6 +25,7 @@ struct Prefetcher {
   const Run<T>* end;
   const T* a = nullptr;
   const T* b = nullptr;
+  std::int64_t ldb = 0;
   std::int64_t left = 0;
 
   explicit Prefetcher(const MicroCall<T>& call) : run(call.next), end(call.next_end) {
@@ -32,7 +33,8 @@ struct Prefetcher {
   }
   void open(const MicroCall<T>& call) {
     a = run->a + call.next_a_offset;
-    b = run->b + call.next_b_offset;
+    b = run->raw_b != nullptr ? run->raw_b + call.next_raw_offset : run->b + call.next_b_offset;
+    ldb = run->raw_b != nullptr ? call.next_raw_ldb : call.ldb;
     left = run->k;
   }
   template <int MR, int NV>
@@ -47,10 +49,10 @@ struct Prefetcher {
     }
     for (std::int64_t row = call.next_b_row; row < call.next_b_end; ++row) {
       MASKMM_UNROLL
-      for (int j = 0; j < NV * Simd<T>::kLanes; j += kStep<T>) __builtin_prefetch(b + row * call.ldb + j, 0, 2);
+      for (int j = 0; j < NV * Simd<T>::kLanes; j += kStep<T>) __builtin_prefetch(b + row * ldb + j, 0, 2);
     }
     a += kStep<T>;
-    b += kStep<T> * call.ldb;
+    b += kStep<T> * ldb;
     left -= kStep<T>;
     if (left <= 0 && ++run != end) open(call);
   }

@@ -12,12 +12,7 @@ template <class T>
 void copy_panel(const PanelCopy<T>& copy) {
   using S = Simd<T>;
   for (std::int64_t row = 0; row < copy.rows; ++row) {
-    const std::int64_t ahead = row + kRowsAhead - copy.rows;
-    if (ahead < 0) {
-      prefetch_row(copy.from + (row + kRowsAhead) * copy.ldf, copy.columns);
-    } else if (ahead < copy.next_rows) {
-      prefetch_row(copy.next + ahead * copy.ldf, copy.columns);
-    }
+    if (row + kRowsAhead < copy.rows) prefetch_row(copy.from + (row + kRowsAhead) * copy.ldf, copy.columns);
     const T* from = copy.from + row * copy.ldf;
     T* to = copy.to + row * copy.sliver;
     for (std::int64_t left = copy.columns; left > 0; left -= copy.sliver) {
