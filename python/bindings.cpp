@@ -149,6 +149,10 @@ void bind_devices(nb::module_& module) {
       .def_prop_ro(
           "handle", [](const Stream& self) { return reinterpret_cast<std::uintptr_t>(self.handle); },
           "The cudaStream_t as a number, 0 for the default stream and on the CPU.")
+      .def(
+          "__cuda_stream__",
+          [](const Stream& self) { return nb::make_tuple(0, reinterpret_cast<std::uintptr_t>(self.handle)); },
+          nb::sig("def __cuda_stream__(self) -> tuple[int, int]"), "For frameworks that take CUDA streams of others.")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__", [](const Stream& self) { return self.index; })
       .def("__repr__", [](const Stream& self) { return repr(self); });

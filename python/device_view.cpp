@@ -39,8 +39,9 @@ void* address_of(nb::handle integer) {
 
 void init(DeviceView* self, const char* name, nb::handle address, const char* dtype, nb::handle shape,
           nb::handle strides, std::int64_t stride_bytes, int device_index) {
-  const View view(address_of(address), expect_dtype(name, dtype), dims_of(shape), dims_of(strides, stride_bytes),
-                  Device(Device::gpu, device_index));
+  const Dtype type = expect_dtype(name, dtype);
+  const std::int64_t unit = stride_bytes == 0 ? static_cast<std::int64_t>(size_of(type)) : stride_bytes;
+  const View view(address_of(address), type, dims_of(shape), dims_of(strides, unit), Device(Device::gpu, device_index));
   new (self) DeviceView{view, {}};
 }
 
@@ -131,7 +132,7 @@ void bind_device_view(nb::module_& module) {
                               nb::arg("shape"), nb::arg("strides"), nb::arg("stride_bytes"), nb::arg("device_index"),
                               nb::sig("def __init__(self, name: str, address: int, dtype: str, shape: tuple[int, ...], "
                                       "strides: tuple[int, ...], stride_bytes: int, device_index: int) -> None"),
-                              "name: the argument, for messages. Strides count in units of stride_bytes.")
+                              "name: the argument, for messages. Strides count in units of stride_bytes; 0: in elements.")
                          .def_static("from_dlpack", &from_dlpack, nb::arg("name"), nb::arg("capsule"), nb::arg("dtype"),
                                      nb::sig("def from_dlpack(name: str, capsule: object, dtype: str) -> DeviceView"),
                                      "dtype: what messages call a type that is refused.");

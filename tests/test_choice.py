@@ -26,8 +26,6 @@ class Tensor:
 
     requires_grad = False
     is_cuda = True
-    layout = "strided"
-    itemsize = 4
     shape = (64, 64)
 
     def __init__(self, dtype: str = "torch.float32", index: int = 0) -> None:
@@ -88,10 +86,11 @@ class ExporterOfFloat8(Exporter):
 @pytest.fixture(autouse=True)
 def frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch: Any = ModuleType("torch")
-    torch.Tensor, torch.strided, torch.OutOfMemoryError = Tensor, "strided", MemoryError
+    torch.Tensor, torch.OutOfMemoryError = Tensor, MemoryError
     torch.float16 = torch.bfloat16 = torch.float32 = torch.float64 = None
     torch.is_grad_enabled = lambda: True
     torch.cuda = SimpleNamespace(current_stream=lambda index: SimpleNamespace(cuda_stream=0))
+    torch._C = SimpleNamespace()
     torch.empty = None  # whoever allocates is too late: the call is wrong
     cupy: Any = ModuleType("cupy")
     cupy.ndarray = NDArray

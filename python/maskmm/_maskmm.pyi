@@ -56,6 +56,9 @@ class Stream:
     def handle(self) -> int:
         """The cudaStream_t as a number, 0 for the default stream and on the CPU."""
 
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """For frameworks that take CUDA streams of others."""
+
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __repr__(self) -> str: ...
@@ -134,7 +137,7 @@ class DeviceView:
         device_index: int,
     ) -> None:
         """
-        name: the argument, for messages. Strides count in units of stride_bytes.
+        name: the argument, for messages. Strides count in units of stride_bytes; 0: in elements.
         """
 
     @staticmethod

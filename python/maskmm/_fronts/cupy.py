@@ -35,7 +35,11 @@ def current_stream(a: Any) -> int:
 
 
 def allocating_on(stream: Stream) -> AbstractContextManager[Any]:
-    context: AbstractContextManager[Any] = cupy.cuda.ExternalStream(stream.handle, stream.device.index)
+    context: AbstractContextManager[Any]
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        context = cupy.cuda.Stream.from_external(stream)
+    else:  # before CuPy 14
+        context = cupy.cuda.ExternalStream(stream.handle, stream.device.index)
     return context
 
 

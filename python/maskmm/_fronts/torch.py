@@ -11,6 +11,10 @@ from maskmm._maskmm import DeviceView, Stream
 torch: Any = importlib.import_module("torch")
 
 _dtypes: dict[Any, str] = {}  # torch.float32: "float32"
+# The same as torch.cuda.current_stream(index).cuda_stream, without making a stream object.
+_current_stream: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None) or (
+    lambda index: torch.cuda.current_stream(index).cuda_stream
+)
 _results = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
 
 
@@ -30,20 +34,17 @@ def borrow(name: str, x: Any, stream: int) -> Any:
             f"{name}: requires grad, and block_masked_mm has no gradients for torch; pass {name}.detach() or call it "
             "under torch.no_grad()"
         )
-    if x.layout is not torch.strided:
-        raise TypeError(f"{name}: expected a strided tensor, got {x.layout}")
-    if x.is_neg():
-        raise TypeError(f"{name}: a view with a negation still to be done; pass {name}.resolve_neg()")
     dtype = _dtypes.get(x.dtype)
     if dtype is None:
         dtype = _dtypes[x.dtype] = str(x.dtype).removeprefix("torch.")
     try:
-        address = x.data_ptr()
-    except RuntimeError as error:  # a tensor without memory: of vmap, of tracing
-        raise TypeError(
-            f"{name}: expected a tensor with elements in memory, got {type(x).__name__}"
-        ) from error
-    return DeviceView(name, address, dtype, x.shape, x.stride(), x.itemsize, x.get_device())
+        address, strides = x.data_ptr(), x.stride()
+    except RuntimeError as error:  # sparse, or without memory: of vmap, of tracing
+        kind = f"{type(x).__name__} of layout {str(x.layout).removeprefix('torch.')}"
+        raise TypeError(f"{name}: expected a tensor with strided elements in memory, got a {kind}") from error
+    if x.is_neg():
+        raise TypeError(f"{name}: a view with a negation still to be done; pass {name}.resolve_neg()")
+    return DeviceView(name, address, dtype, x.shape, strides, 0, x.get_device())
 
 
 def borrow_out(out: Any) -> Any:
@@ -52,7 +53,7 @@ def borrow_out(out: Any) -> Any:
 
 def current_stream(a: Any) -> int:
     # A tensor on the CPU is refused later, by name.
-    handle: int = torch.cuda.current_stream(a.get_device()).cuda_stream if a.is_cuda else 0
+    handle: int = _current_stream(a.get_device()) if a.is_cuda else 0
     return handle
 
 
