@@ -30,7 +30,7 @@ struct TileShape {
   /// 8 * 32 * 192 + 4 * 32 * 120 registers are the 384 * 168 that such a block starts with.
   static constexpr bool kHandsRegistersOver = kMultiplyWarps == 8 && kLoadWarps == 4 && kBlocksPerSm == 1;
   /// 64 x 64 sums for a warp leave no room for anything else in 168 registers.
-  static constexpr bool kNeedsHopper = kWarpRows * kWarpColumns == 16;
+  static constexpr bool kNeedsHopper = kWarpRows * kWarpColumns == 16 || kMultiplyWarps == 16;
   static_assert(kWarpRows * kWarpColumns <= 16, "the live squares of a warp are 16 bits");
 };
 
@@ -106,12 +106,12 @@ struct Producer {
     RingPosition position;
     bool wraps = false;
     for (std::int64_t index = blockIdx.x; index < params.schedule.total; index += gridDim.x) {
-      producer.open(params, tile_at(params.schedule, index, Shape::kRows, Shape::kColumns));
+      producer.open(params, tile_at(params.schedule, index, Shape::kRows, Shape::kColumns), turn == 0);
       do {
         const bool mine = turn == 0;
         turn = mine ? Shape::kLoadWarps - 1 : turn - 1;
         if (mine && wraps) ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
-        producer.stage(params, ring, position.slot, mine);
+        producer.stage(params, ring, position.slot, mine, turn == 0);
         position.next(ring.stages);
         wraps = wraps || position.slot == 0;
       } while (!producer.walker_.done);
@@ -121,9 +121,12 @@ struct Producer {
  private:
   static __device__ int lane() { return threadIdx.x % 32; }
 
-  __device__ void open(const MultiplyParams& params, const Tile& tile) {
+  /// Whether a block of k fills several stages, which are of different warps.
+  static __device__ bool spans_stages(const MultiplyParams& params) { return 1 << params.block_k > kStageK; }
+
+  __device__ void open(const MultiplyParams& params, const Tile& tile, bool first_is_mine) {
     k_in_block_ = 0;
-    walker_.start(params, tile);
+    walker_.start(params, tile, spans_stages(params) || first_is_mine);
     place(params, params.a, tile.row, tile.batch, a_);
     place(params, params.b, tile.column, tile.batch, b_);
     if constexpr (Multiply::kMasks == Masks::scaling) {
@@ -146,7 +149,8 @@ struct Producer {
   }
 
   /// Walks over the parts of one stage; loads them if the stage is this warp's.
-  __device__ void stage(const MultiplyParams& params, const Ring<Multiply>& ring, int slot, bool mine) {
+  __device__ void stage(const MultiplyParams& params, const Ring<Multiply>& ring, int slot, bool mine,
+                        bool next_is_mine) {
     const int part_shift = Ring<Multiply>::part_shift(params), parts = kStageK >> part_shift;
     StageParts rows{0, 0, part_shift, params.block_m, parts == 1};
     unsigned lines = 0;  // of part i, in lane i
@@ -163,7 +167,7 @@ struct Producer {
       k_in_block_ += kStageK;
       if (k_in_block_ >= 1 << params.block_k || k + kStageK >= params.k) {
         k_in_block_ = 0;
-        walker_.advance(params);
+        walker_.advance(params, spans_stages(params) || (part + 1 < parts ? mine : next_is_mine));
       }
     }
     if (!mine) return;

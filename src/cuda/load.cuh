@@ -111,18 +111,16 @@ struct Loader {
     std::uint32_t even = to + first * kStageKBytes + ((vector ^ swizzle<Element>(first)) << 4);
     std::uint32_t odd = to + (first + 4) * kStageKBytes + ((vector ^ swizzle<Element>(first + 4)) << 4);
     if (__all_sync(kAllLanes, bytes == 16 && lines_left >= kLines)) {
-#pragma unroll 1
+#pragma unroll
       for (int line = 0; line < kLines; line += 16) {
         const std::byte *second = from + step, *third = second + step, *fourth = third + step;
         if (part.live(line)) {
-          ptx::copy_16(even, from);
-          ptx::copy_16(odd, second);
-          ptx::copy_16(even + 8 * kStageKBytes, third);
-          ptx::copy_16(odd + 8 * kStageKBytes, fourth);
+          ptx::copy_16(even + line * kStageKBytes, from);
+          ptx::copy_16(odd + line * kStageKBytes, second);
+          ptx::copy_16(even + (line + 8) * kStageKBytes, third);
+          ptx::copy_16(odd + (line + 8) * kStageKBytes, fourth);
         }
         from = fourth + step;
-        even += 16 * kStageKBytes;
-        odd += 16 * kStageKBytes;
       }
     } else {
 #pragma unroll 1
@@ -144,6 +142,17 @@ struct Loader {
 #pragma unroll 1
     for (int vector = lane() % kVectorsPerK; vector < kVectorsPerK; vector += 32) {
       const int line = vector * kPerVector, bytes = bytes_inside(lines_left - line);
+      if (parts.single && __all_sync(kAllLanes, bytes == 16 && k_extent - parts.k >= kStageK)) {
+        if (!parts.at(0).live(line)) continue;
+        const std::byte* from = base + (parts.k + first) * source.k_stride + line * kSize;
+        const std::uint32_t column = to + (vector << 4) + first * (kLines * kSize);
+#pragma unroll
+        for (int i = 0; i < kStageK; i += kStep) {
+          ptx::copy_16((column ^ swizzle<Element>(i + first) << 4) + i * (kLines * kSize), from);
+          from += step;
+        }
+        continue;
+      }
 #pragma unroll 1
       for (int slice = 0; slice < kStageK; slice += 16) {
         const StageParts::Part part = parts.at(slice);

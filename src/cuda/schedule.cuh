@@ -58,12 +58,12 @@ __device__ inline std::uint64_t or_over_warp(std::uint64_t bits) {
 /// hold the bit row of a block row of the tile, lanes 16 to 31 that of a block column.
 template <int kTileRows, int kTileColumns>
 struct Walker {
-  int k_block;          // the live block that the walk stands at
-  unsigned lines;       // bits 0 to 15: block rows of a that are live there, 16 to 31: block columns of b
-  unsigned live_lines;  // those of them that some live triple of this tile needs
+  int k_block;          // if wanted: the live block that the walk stands at
+  unsigned lines;       // if wanted: bits 0 to 15: block rows of a that are live there, 16 to 31: block columns of b
+  unsigned live_lines;  // if wanted: those of them that some live triple of this tile needs
   bool done = true;
 
-  __device__ void start(const MultiplyParams& params, const Tile& tile) {
+  __device__ void start(const MultiplyParams& params, const Tile& tile, bool wants_lines) {
     const int lane = threadIdx.x % 32;
     const bool is_row = lane < 16;
     const int block_shift =
@@ -85,11 +85,11 @@ struct Walker {
     if (done) return;
     ahead_ = read(base_);
     next_word(begin);
-    advance(params);
+    advance(params, wants_lines);
   }
 
   /// To the next live block, or `done`.
-  __device__ void advance(const MultiplyParams& params) {
+  __device__ void advance(const MultiplyParams& params, bool wants_lines) {
     for (;;) {
       while (live_ == 0) {
         base_ += 64;
@@ -99,11 +99,16 @@ struct Walker {
         }
         next_word(base_);
       }
+      const bool filtered = params.live_out.words != nullptr;
+      if (!wants_lines && !filtered) {
+        live_ &= live_ - 1;
+        return;
+      }
       const int bit = __ffsll(static_cast<long long>(live_)) - 1;
       live_ &= live_ - 1;
       const bool mine = (word_ >> bit) & 1;
       live_lines = lines = __ballot_sync(kAllLanes, mine);
-      if (params.live_out.words != nullptr) {
+      if (filtered) {
         live_lines = __ballot_sync(kAllLanes, mine && (lines & partners_) != 0);
         if (live_lines == 0) continue;
       }
