@@ -64,8 +64,11 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   // cut last, since each range of them packs B anew.
   constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
   const std::int64_t fewest = choice->a_in_place ? 2 : 4;
-  std::int64_t tiles = kPanelBytes / (std::max<std::int64_t>(choice->k_range, 1) * kSize) / choice->tile_columns;
-  tiles = choice->k_parts > 1 ? 2 : std::clamp<std::int64_t>(tiles, fewest, 8);
+  const std::int64_t fitting =
+      kPanelBytes / (std::max<std::int64_t>(choice->k_range, 1) * kSize) / choice->tile_columns;
+  // Of a short K a panel may be a quarter as large and still far wider: fewer walks through the masks and the rows.
+  std::int64_t tiles = std::max(std::clamp<std::int64_t>(fitting, fewest, 8), std::min<std::int64_t>(fitting / 4, 64));
+  if (choice->k_parts > 1) tiles = 2;
   const std::int64_t enough = choice->threads > 1 ? std::int64_t{4} * choice->threads : 1;
   const auto panels = [&] { return ceil_div(N, tiles * choice->tile_columns); };
   while (tiles / 2 >= fewest && panels() * c.batch_size < enough) tiles /= 2;
