@@ -38,13 +38,13 @@ def borrow(name: str, x: Any, stream: int) -> Any:
     if dtype is None:
         dtype = _dtypes[x.dtype] = str(x.dtype).removeprefix("torch.")
     try:
-        address, strides = x.data_ptr(), x.stride()
-    except RuntimeError as error:  # sparse, or without memory: of vmap, of tracing
+        view = DeviceView(name, x.data_ptr(), dtype, x.shape, x.stride(), 0, x.get_device())
+    except (RuntimeError, AttributeError) as error:  # sparse, nested, or without memory: of vmap, of tracing
         kind = f"{type(x).__name__} of layout {str(x.layout).removeprefix('torch.')}"
         raise TypeError(f"{name}: expected a tensor with strided elements in memory, got a {kind}") from error
     if x.is_neg():
         raise TypeError(f"{name}: a view with a negation still to be done; pass {name}.resolve_neg()")
-    return DeviceView(name, address, dtype, x.shape, strides, 0, x.get_device())
+    return view
 
 
 def borrow_out(out: Any) -> Any:
