@@ -2,8 +2,9 @@
 //
 //   bench_cuda OUT.json LIBCUBLAS.so [only]     `only`: cases whose name contains it
 //
-// Every case is verified against cuBLAS on operands whose dead blocks were set to zero, then timed between two timings of
-// cuBLAS on the dense operands, hot: x = time / (live fraction * mean of the two). The mask pass is part of the time.
+// Every case is verified against cuBLAS on operands whose dead blocks were set to zero, then timed between two timings
+// of cuBLAS on the dense operands, hot: x = time / (live fraction * mean of the two). The mask pass is part of the
+// time.
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
@@ -93,7 +94,8 @@ std::vector<float> make_mask(std::int64_t rows, std::int64_t columns, const Case
       if (c.pattern == "causal") live = other <= at + 1e-9;
       if (c.pattern == "band") live = std::fabs(at - other) <= 0.0665;
       if (c.pattern == "groups") live = std::int64_t(at * 8) == std::int64_t(other * 8);
-      mask[static_cast<std::size_t>(i * columns + j)] = live ? (c.kind == "scale" ? 0.5f + float(uniform(random)) : 1.f) : 0.f;
+      mask[static_cast<std::size_t>(i * columns + j)] =
+          live ? (c.kind == "scale" ? 0.5f + float(uniform(random)) : 1.f) : 0.f;
     }
   }
   return mask;
@@ -163,7 +165,8 @@ double time_ms(const std::function<void()>& call, cudaStream_t stream, double bu
   REQUIRE_CUDA(cudaEventSynchronize(events.back()));
   for (int i = 0; i < count; ++i) {
     float time = 0;
-    REQUIRE_CUDA(cudaEventElapsedTime(&time, events[static_cast<std::size_t>(i)], events[static_cast<std::size_t>(i) + 1]));
+    REQUIRE_CUDA(
+        cudaEventElapsedTime(&time, events[static_cast<std::size_t>(i)], events[static_cast<std::size_t>(i) + 1]));
     times.push_back(time);
   }
   for (cudaEvent_t event : events) cudaEventDestroy(event);
@@ -254,7 +257,8 @@ double live_fraction(const Case& c, const std::vector<float>& lhs, const std::ve
     for (std::int64_t p = 0; p < kb; ++p) {
       if (!lhs.empty() && lhs[std::size_t(i * kb + p)] == 0) continue;
       for (std::int64_t j = 0; j < nb; ++j)
-        live += (rhs.empty() || rhs[std::size_t(p * nb + j)] != 0) && (out.empty() || out[std::size_t(i * nb + j)] != 0);
+        live +=
+            (rhs.empty() || rhs[std::size_t(p * nb + j)] != 0) && (out.empty() || out[std::size_t(i * nb + j)] != 0);
     }
   }
   return live / (double(mb) * double(nb) * double(kb));
@@ -284,14 +288,16 @@ std::vector<Case> all_cases() {
   square("bf16", Dtype::bfloat16, 8192, 128, "l");
   square("f16", Dtype::float16, 8192, 64, "l");
   for (const char* kind : {"zero_one", "scale"})
-    for (const double density : {1.0, 0.25}) add("bf16", Dtype::bfloat16, 8192, 8192, 8192, 64, "l", "random", density, kind);
+    for (const double density : {1.0, 0.25})
+      add("bf16", Dtype::bfloat16, 8192, 8192, 8192, 64, "l", "random", density, kind);
   for (const char* masks : {"l", "r", "o"}) square("f32", Dtype::float32, 4096, 64, masks);
   add("f32", Dtype::float32, 4096, 4096, 4096, 64, "l", "causal", 0);
   square("f32", Dtype::float32, 4096, 32, "l");
   square("f64", Dtype::float64, 4096, 64, "l");
   square("f64", Dtype::float64, 4096, 64, "r");
   for (const std::int64_t size : {256, 512, 1024})
-    for (const char* masks : {"", "l", "lr"}) add("f16", Dtype::float16, size, size, size, 32, masks, "random", *masks ? 0.5 : 1);
+    for (const char* masks : {"", "l", "lr"})
+      add("f16", Dtype::float16, size, size, size, 32, masks, "random", *masks ? 0.5 : 1);
   for (const std::int64_t m : {1, 16, 64})
     for (const double density : densities) add("bf16", Dtype::bfloat16, m, 8192, 8192, 64, "r", "random", density);
   return cases;
@@ -316,7 +322,8 @@ int main(int count, char** arguments) {
   array a, b, out, dense;
   for (const Case& c : all_cases()) {
     if (c.name.find(only) == std::string::npos) continue;
-    const std::string shape = std::to_string(c.m) + "," + std::to_string(c.n) + "," + std::to_string(c.k) + "," + name_of(c.dtype);
+    const std::string shape =
+        std::to_string(c.m) + "," + std::to_string(c.n) + "," + std::to_string(c.k) + "," + name_of(c.dtype);
     if (shape != held) {
       a = random_matrix(c.m, c.k, c.dtype, 1);
       b = random_matrix(c.k, c.n, c.dtype, 2);
@@ -334,17 +341,17 @@ int main(int count, char** arguments) {
     array lhs_array, rhs_array, out_array;
     if (has('l')) lhs = make_mask(mb, kb, c, random), lhs_view = (lhs_array = upload_mask(lhs, mb, kb, as_bool)).view();
     if (has('r')) rhs = make_mask(kb, nb, c, random), rhs_view = (rhs_array = upload_mask(rhs, kb, nb, as_bool)).view();
-    if (has('o')) mask_out = make_mask(mb, nb, c, random), out_view = (out_array = upload_mask(mask_out, mb, nb, as_bool)).view();
+    if (has('o'))
+      mask_out = make_mask(mb, nb, c, random), out_view = (out_array = upload_mask(mask_out, mb, nb, as_bool)).view();
     const double fraction = live_fraction(c, lhs, rhs, mask_out);
     REQUIRE_CUDA(cudaMemset(raw(out), 0xff, static_cast<std::size_t>(out.size()) * size_of(c.dtype)));
 
-    const auto ours = [&] {
-      block_masked_mm(a, b, c.block, out_view, lhs_view, rhs_view, stream, out.mutable_view());
-    };
+    const auto ours = [&] { block_masked_mm(a, b, c.block, out_view, lhs_view, rhs_view, stream, out.mutable_view()); };
     const auto peer = [&] { cublas.multiply(c.dtype, c.m, c.n, c.k, raw(a), raw(b), raw(dense), handle); };
     ours();
     REQUIRE_CUDA(cudaStreamSynchronize(handle));
-    const double error = std::getenv("NO_CHECK") ? 0 : sampled_error(c, download(a), download(b), download(out), lhs, rhs, mask_out);
+    const double error =
+        std::getenv("NO_CHECK") ? 0 : sampled_error(c, download(a), download(b), download(out), lhs, rhs, mask_out);
     const bool small = double(c.m) * double(c.n) * double(c.k) <= 5e9;
     const auto measure = [&](const std::function<void()>& call) {
       return small ? time_in_graph_ms(call, handle) : time_ms(call, handle, 25);
@@ -352,8 +359,8 @@ int main(int count, char** arguments) {
     const double before = measure(peer), time = measure(ours), after = measure(peer);
     const double reference = (before + after) / 2, x = time / (fraction * reference);
     const double flops = 2.0 * double(c.m) * double(c.n) * double(c.k);
-    std::printf("%-58s live %.4f ours %.4f ms cublas %.4f %.4f x %.3f  %.0f live TFLOP/s %s\n", c.name.c_str(), fraction, time,
-                before, after, x, fraction * flops / time / 1e9, error <= 1 ? "" : "WRONG");
+    std::printf("%-58s live %.4f ours %.4f ms cublas %.4f %.4f x %.3f  %.0f live TFLOP/s %s\n", c.name.c_str(),
+                fraction, time, before, after, x, fraction * flops / time / 1e9, error <= 1 ? "" : "WRONG");
     std::fflush(stdout);
     std::fprintf(json,
                  "%s\n  {\"name\": \"%s\", \"live_fraction\": %.6f, \"ms\": %.6f, \"cublas_ms\": [%.6f, %.6f], "

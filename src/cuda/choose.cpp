@@ -10,8 +10,8 @@ namespace maskmm::cuda {
 namespace {
 
 using core::Canonical;
-using core::Operand;
 using core::ceil_div;
+using core::Operand;
 using core::round_up;
 
 constexpr std::int64_t kAlignment = 256;  // of the parts of the workspace
@@ -24,8 +24,8 @@ bool is_multiple(std::int64_t value, std::int64_t of) { return value % of == 0; 
 
 bool all_multiples(const Operand& operand, std::int64_t of) {
   const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(operand.data));
-  return is_multiple(address, of) &&
-         std::ranges::all_of(operand.batch_strides_bytes, [of](std::int64_t stride) { return is_multiple(stride, of); });
+  return is_multiple(address, of) && std::ranges::all_of(operand.batch_strides_bytes,
+                                                         [of](std::int64_t stride) { return is_multiple(stride, of); });
 }
 
 BatchStrides batch_strides(const Operand& operand) {
@@ -82,7 +82,7 @@ using FindKernel = Kernel (*)(TileKind, Masks);
 Kernel choosing_kernel_16(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits, FindKernel find,
                           std::string& reason) {
   const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
-  const bool hopper = limits.capability == 90;
+  const bool hopper = limits.capability == 90 && limits.hopper_code;
   const Kernel large = find(!hopper ? TileKind::square : only_rhs ? TileKind::tall : TileKind::wide, Masks::choosing);
   if (!choice.a.vectors || !choice.b.vectors) {
     reason = "small tiles, more of whose threads load";
@@ -91,8 +91,9 @@ Kernel choosing_kernel_16(const Canonical& canonical, const Choice& choice, cons
   } else if (tiles_of(canonical, large) < limits.sms) {
     reason = "large tiles would leave processors idle";
   } else {
-    reason = !hopper ? "tiles enough for every processor" : only_rhs ? "mask_rhs alone: few block columns a tile"
-                                                                      : "tiles enough for every processor";
+    reason = !hopper    ? "tiles enough for every processor"
+             : only_rhs ? "mask_rhs alone: few block columns a tile"
+                        : "tiles enough for every processor";
     return large;
   }
   return find(TileKind::small, Masks::choosing);
@@ -162,10 +163,9 @@ struct MaskBytes {
 MaskBytes mask_bytes(const Canonical& canonical, const Operand& mask, std::int64_t rows, std::int64_t columns) {
   if (!mask.present()) return {};
   const std::int64_t all_rows = rows * (mask.batched() ? canonical.batch_size : 1);
-  return {all_rows * ceil_div(columns, 64) * 8,
-          mask.dtype == Dtype::bool_
-              ? 0
-              : all_rows * columns * static_cast<std::int64_t>(size_of(canonical.accumulate))};
+  return {
+      all_rows * ceil_div(columns, 64) * 8,
+      mask.dtype == Dtype::bool_ ? 0 : all_rows * columns * static_cast<std::int64_t>(size_of(canonical.accumulate))};
 }
 
 WorkspaceLayout make_workspace(const Canonical& canonical, std::int64_t splits) {
@@ -208,8 +208,8 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
   choice.out = make_result(canonical);
 
   const Kernel kernel = choosing_kernel(canonical, choice, limits, choice.reason);
-  const std::int64_t blocks_per_split = std::max<std::int64_t>(
-      1, ceil_div(canonical.k.count(), splits_of(canonical, kernel, limits)));
+  const std::int64_t blocks_per_split =
+      std::max<std::int64_t>(1, ceil_div(canonical.k.count(), splits_of(canonical, kernel, limits)));
   const std::int64_t splits = std::max<std::int64_t>(1, ceil_div(canonical.k.count(), blocks_per_split));
   choice.choosing = make_launch(canonical, kernel, splits, limits);
   if (may_scale(canonical.mask_lhs) || may_scale(canonical.mask_rhs)) {
@@ -220,8 +220,9 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
     if (!source->vectors) {
       choice.reason += std::string("; ") + (canonical.swapped == (*name == 'a') ? "b" : "a") +
                        " is read element by element: " +
-                       (source->dtype != choice.element ? "its type is converted" : "its strides or address are not "
-                                                                                    "multiples of 16 bytes");
+                       (source->dtype != choice.element ? "its type is converted"
+                                                        : "its strides or address are not "
+                                                          "multiples of 16 bytes");
     }
   }
   choice.workspace = make_workspace(canonical, splits);

@@ -10,7 +10,8 @@
 namespace maskmm::cuda {
 
 struct DeviceLimits {
-  int capability = 90;  // 10 * major + minor
+  int capability = 90;      // 10 * major + minor
+  bool hopper_code = true;  // the code that runs was compiled for sm_90a, not for sm_80 and then translated
   int sms = 132;
   int shared_bytes_per_block = 227 << 10;
   int shared_bytes_per_sm = 228 << 10;
@@ -26,7 +27,7 @@ struct Launch {
 
 /// Offsets into the scratch memory.
 struct WorkspaceLayout {
-  std::int64_t scaled = 0;                         // one word
+  std::int64_t scaled = 0;  // one word
   std::int64_t words_out = 0, words_lhs = 0, words_rhs = 0;
   std::int64_t scales_out = 0, scales_lhs = 0, scales_rhs = 0;
   std::int64_t partial = 0;
@@ -38,7 +39,7 @@ struct Choice {
   Source a{}, b{};
   Result out{};
   Launch choosing;
-  Launch scaling;       // has a kernel where mask_lhs or mask_rhs may scale: both are launched and one leaves at once
+  Launch scaling;  // has a kernel where mask_lhs or mask_rhs may scale: both are launched and one leaves at once
   WorkspaceLayout workspace;
   std::string reason;
 };

@@ -2,9 +2,9 @@
 // memory.
 //
 // Roles: a thread block walks its tiles, one after the other. Its last warps load: each walks the live k blocks and
-// copies what is live (asynchronous copies) into a ring of stages, one warp a stage, in turn. The others multiply, each a
-// part of the tile of its own. Warps are tied by the ring's barriers only: one whose part of a stage is dead goes on at once, and the loads of
-// the next tile run while the last one is stored.
+// copies what is live (asynchronous copies) into a ring of stages, one warp a stage, in turn. The others multiply, each
+// a part of the tile of its own. Warps are tied by the ring's barriers only: one whose part of a stage is dead goes on
+// at once, and the loads of the next tile run while the last one is stored.
 //   full[slot]   the copies of the warp that loads it have landed, and what the stage holds is written down
 //   empty[slot]  every multiplying warp is through with the slot
 // Memory: params.stages slots of kStageBytes (a, b, scales), then a SlotState for each. Design: docs/design/cuda.md.
@@ -92,8 +92,8 @@ struct RingPosition {
   }
 };
 
-/// Loads the stages of this block's tiles, in turn with the other loading warps. A tile ends with a stage marked last; a
-/// dead tile has one empty stage.
+/// Loads the stages of this block's tiles, in turn with the other loading warps. A tile ends with a stage marked last;
+/// a dead tile has one empty stage.
 template <class Multiply>
 struct Producer {
   using Shape = typename Multiply::Shape;
@@ -234,8 +234,8 @@ __device__ void consume(const MultiplyParams& params, const Ring<Multiply>& ring
         const unsigned pairs = finder.pairs(state.lines[part]);
         if (pairs == 0) continue;
         live |= pairs;
-        multiply.part(params, {a, a + Ring<Multiply>::LoadA::kBytes, part << part_shift, (part + 1) << part_shift, pairs,
-                               ring.scales(position.slot) + part * kPartScaleBytes});
+        multiply.part(params, {a, a + Ring<Multiply>::LoadA::kBytes, part << part_shift, (part + 1) << part_shift,
+                               pairs, ring.scales(position.slot) + part * kPartScaleBytes});
       }
       __syncwarp();
       if (threadIdx.x % 32 == 0) ptx::barrier_arrive(ring.empty(position.slot));
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(Multiply::Shape::kThreads, Multiply::Shape::kB
   using Shape = typename Multiply::Shape;
 #ifndef __CUDA_ARCH_FEAT_SM90_ALL
   if constexpr (Shape::kNeedsHopper) {
-    __trap();  // never chosen
+    __trap();  // never chosen: see DeviceLimits::hopper_code
     return;
   }
 #endif

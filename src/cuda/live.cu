@@ -1,6 +1,5 @@
-#include "cuda/live.hpp"
-
 #include "cuda/epilogue.cuh"
+#include "cuda/live.hpp"
 
 namespace maskmm::cuda {
 namespace {

@@ -111,16 +111,18 @@ struct Loader {
     std::uint32_t even = to + first * kStageKBytes + ((vector ^ swizzle<Element>(first)) << 4);
     std::uint32_t odd = to + (first + 4) * kStageKBytes + ((vector ^ swizzle<Element>(first + 4)) << 4);
     if (__all_sync(kAllLanes, bytes == 16 && lines_left >= kLines)) {
+      // Four addresses that do not wait for one another.
+      const std::byte* froms[4] = {from, from + step, from + 2 * step, from + 3 * step};
 #pragma unroll
       for (int line = 0; line < kLines; line += 16) {
-        const std::byte *second = from + step, *third = second + step, *fourth = third + step;
         if (part.live(line)) {
-          ptx::copy_16(even + line * kStageKBytes, from);
-          ptx::copy_16(odd + line * kStageKBytes, second);
-          ptx::copy_16(even + (line + 8) * kStageKBytes, third);
-          ptx::copy_16(odd + (line + 8) * kStageKBytes, fourth);
+          ptx::copy_16(even + line * kStageKBytes, froms[0]);
+          ptx::copy_16(odd + line * kStageKBytes, froms[1]);
+          ptx::copy_16(even + (line + 8) * kStageKBytes, froms[2]);
+          ptx::copy_16(odd + (line + 8) * kStageKBytes, froms[3]);
         }
-        from = fourth + step;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) froms[i] += 4 * step;
       }
     } else {
 #pragma unroll 1
@@ -145,11 +147,12 @@ struct Loader {
       if (parts.single && __all_sync(kAllLanes, bytes == 16 && k_extent - parts.k >= kStageK)) {
         if (!parts.at(0).live(line)) continue;
         const std::byte* from = base + (parts.k + first) * source.k_stride + line * kSize;
+        const std::byte* froms[4] = {from, from + step, from + 2 * step, from + 3 * step};
         const std::uint32_t column = to + (vector << 4) + first * (kLines * kSize);
 #pragma unroll
         for (int i = 0; i < kStageK; i += kStep) {
-          ptx::copy_16((column ^ swizzle<Element>(i + first) << 4) + i * (kLines * kSize), from);
-          from += step;
+          ptx::copy_16((column ^ swizzle<Element>(i + first) << 4) + i * (kLines * kSize), froms[i / kStep % 4]);
+          froms[i / kStep % 4] += 4 * step;
         }
         continue;
       }
@@ -181,7 +184,8 @@ struct Loader {
   }
 
   /// Any strides, any type: element by element.
-  __device__ void load_elements(const Source& source, std::int64_t k_extent, const StageParts& parts, std::uint32_t to) const {
+  __device__ void load_elements(const Source& source, std::int64_t k_extent, const StageParts& parts,
+                                std::uint32_t to) const {
 #pragma unroll 1
     for (int index = lane(); index < kBytes / 16; index += 32) {
       const int line = source.k_major ? index / 8 : index % kVectorsPerK * kPerVector;
@@ -191,8 +195,8 @@ struct Loader {
       const std::byte* from = base + line * source.line_stride + part.k * source.k_stride;
       const std::int64_t step = source.k_major ? source.k_stride : source.line_stride;
       const int count = line >= lines_left || part.k >= k_extent ? 0
-                        : source.k_major ? bytes_inside(k_extent - part.k) / kSize
-                                         : bytes_inside(lines_left - line) / kSize;
+                        : source.k_major                         ? bytes_inside(k_extent - part.k) / kSize
+                                                                 : bytes_inside(lines_left - line) / kSize;
       union {
         Element elements[kPerVector];
         uint4 vector;
@@ -201,15 +205,14 @@ struct Loader {
 #pragma unroll
       for (int i = 0; i < kPerVector; ++i) {
         if (i < count) {
-          packed.elements[i] = source.native ? *reinterpret_cast<const Element*>(from)
-                                             : load_element<Element>(from, source.dtype);
+          packed.elements[i] =
+              source.native ? *reinterpret_cast<const Element*>(from) : load_element<Element>(from, source.dtype);
         }
         from += step;
       }
       const int offset = source.k_major
                              ? line * kStageKBytes + ((index % 8 ^ swizzle<Element>(line)) << 4)
-                             : k_offset * (kLines * kSize) +
-                                   ((index % kVectorsPerK ^ swizzle<Element>(k_offset)) << 4);
+                             : k_offset * (kLines * kSize) + ((index % kVectorsPerK ^ swizzle<Element>(k_offset)) << 4);
       ptx::store_shared_16(to + offset, packed.vector);
     }
   }

@@ -68,7 +68,7 @@ struct Schedule {
 };
 
 struct MultiplyParams {
-  std::int64_t m, n, k;           // elements
+  std::int64_t m, n, k;  // elements
   std::int64_t k_blocks;
   int block_m, block_n, block_k;  // log2 of the block sizes
   Source a, b;

@@ -1,4 +1,5 @@
-// Raw instructions that every kernel family shares: asynchronous copies and barriers in shared memory (sm_80 and later).
+// Raw instructions that every kernel family shares: asynchronous copies and barriers in shared memory (sm_80 and
+// later).
 #pragma once
 
 #include <cstdint>
@@ -50,23 +51,21 @@ __device__ inline void barrier_wait(std::uint32_t barrier, std::uint32_t parity)
   std::uint32_t done = 0;
   while (done == 0) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile(
-        "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-        : "=r"(done)
-        : "r"(barrier), "r"(parity)
-        : "memory");
+    asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+                 : "=r"(done)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
 #else
-    asm volatile(
-        "{\n.reg .pred p;\nmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-        : "=r"(done)
-        : "r"(barrier), "r"(parity)
-        : "memory");
+    asm volatile("{\n.reg .pred p;\nmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+                 : "=r"(done)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
 #endif
   }
 }
 
-/// Hands registers from the warps that load to those that multiply, where the architecture can (Hopper). Every warp of a
-/// group of four executes it.
+/// Hands registers from the warps that load to those that multiply, where the architecture can (Hopper). Every warp of
+/// a group of four executes it.
 template <int kRegisters>
 __device__ inline void take_registers() {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

@@ -25,11 +25,20 @@ int attribute(cudaDeviceAttr which, int device) {
 
 DeviceLimits limits_of(int device) {
   DeviceLimits limits;
-  limits.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor, device) +
-                      attribute(cudaDevAttrComputeCapabilityMinor, device);
+  limits.capability =
+      10 * attribute(cudaDevAttrComputeCapabilityMajor, device) + attribute(cudaDevAttrComputeCapabilityMinor, device);
   limits.sms = attribute(cudaDevAttrMultiProcessorCount, device);
   limits.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   limits.shared_bytes_per_sm = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+  if (limits.capability == 90) {
+    static const bool hopper_code = [] {
+      cudaFuncAttributes attributes{};
+      check(cudaFuncGetAttributes(&attributes, float16_kernel(TileKind::wide, Masks::choosing).function),
+            "cudaFuncGetAttributes");
+      return attributes.ptxVersion >= 90;
+    }();
+    limits.hopper_code = hopper_code;
+  }
   return limits;
 }
 
@@ -85,10 +94,10 @@ class LiveMasks {
   LiveMasks(const Canonical& canonical, const Choice& choice, std::byte* workspace, int sms, cudaStream_t stream)
       : canonical_(canonical),
         out_{"mask_out", &canonical.mask_out, canonical.m.count(), canonical.n.count(), false},
-        lhs_{canonical.swapped ? "mask_rhs" : "mask_lhs", &canonical.mask_lhs, canonical.m.count(),
-             canonical.k.count(), false},
-        rhs_{canonical.swapped ? "mask_lhs" : "mask_rhs", &canonical.mask_rhs, canonical.n.count(),
-             canonical.k.count(), true},
+        lhs_{canonical.swapped ? "mask_rhs" : "mask_lhs", &canonical.mask_lhs, canonical.m.count(), canonical.k.count(),
+             false},
+        rhs_{canonical.swapped ? "mask_lhs" : "mask_rhs", &canonical.mask_rhs, canonical.n.count(), canonical.k.count(),
+             true},
         copies_{copy_of_host_mask(canonical, out_, stream), copy_of_host_mask(canonical, lhs_, stream),
                 copy_of_host_mask(canonical, rhs_, stream)} {
     const WorkspaceLayout& layout = choice.workspace;
@@ -225,7 +234,8 @@ Explanation explain(const Canonical& canonical, const Stream& stream) {
   const DeviceLimits limits = limits_of(canonical.device.index);
   const Choice choice = choose(canonical, limits);
   const auto handle = static_cast<cudaStream_t>(stream.handle);
-  if (is_capturing(handle)) throw device_error("explain: reads the masks, which cannot be while the stream is captured");
+  if (is_capturing(handle))
+    throw device_error("explain: reads the masks, which cannot be while the stream is captured");
   const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle);
   const LiveMasks masks(canonical, choice, workspace.data(), limits.sms, handle);
   const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());

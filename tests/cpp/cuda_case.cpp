@@ -189,7 +189,8 @@ void Problem::poison_dead() {
       for (std::int64_t p = 0; p < bk; ++p) {
         if (mask_value(mask_lhs_, case_.lhs, index, bi, p) == 0) continue;
         for (std::int64_t bj = 0; bj < bn; ++bj) {
-          if (mask_value(mask_rhs_, case_.rhs, index, p, bj) == 0 || mask_value(mask_out_, case_.out, index, bi, bj) == 0)
+          if (mask_value(mask_rhs_, case_.rhs, index, p, bj) == 0 ||
+              mask_value(mask_out_, case_.out, index, bi, bj) == 0)
             continue;
           a_block[static_cast<std::size_t>(bi * bk + p)] = b_block[static_cast<std::size_t>(p * bn + bj)] = true;
         }
@@ -254,11 +255,13 @@ void Problem::check() {
     std::uint64_t scratch;
     for (std::int64_t i = 0; i < m; ++i) {
       for (std::int64_t p = 0; p < k; ++p)
-        a_values[static_cast<std::size_t>(i * k + p)] = put(&scratch, out.dtype, get(a, offset_of(a, batch_, index, i, p)));
+        a_values[static_cast<std::size_t>(i * k + p)] =
+            put(&scratch, out.dtype, get(a, offset_of(a, batch_, index, i, p)));
     }
     for (std::int64_t p = 0; p < k; ++p) {
       for (std::int64_t j = 0; j < n; ++j)
-        b_values[static_cast<std::size_t>(p * n + j)] = put(&scratch, out.dtype, get(b, offset_of(b, batch_, index, p, j)));
+        b_values[static_cast<std::size_t>(p * n + j)] =
+            put(&scratch, out.dtype, get(b, offset_of(b, batch_, index, p, j)));
     }
     const auto check_row = [&](std::int64_t i) {
       for (std::int64_t j = 0; j < n; ++j) {
@@ -289,8 +292,8 @@ void Problem::check() {
         } else if (live_k == 0) {
           good = value == 0 && !std::signbit(value);
         } else {
-          const double bound = (static_cast<double>(live_k) + 4) * eps * static_cast<double>(size) +
-                               half_ulp(exact, format) + tiny;
+          const double bound =
+              (static_cast<double>(live_k) + 4) * eps * static_cast<double>(size) + half_ulp(exact, format) + tiny;
           good = std::isinf(value) ? std::fabs(exact) + bound >= format.largest && (value > 0) == (exact > 0)
                                    : std::fabs(value - exact) <= bound * 1.0000001;
         }

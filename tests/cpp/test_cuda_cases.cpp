@@ -242,7 +242,8 @@ TEST_F(CudaCases, ManyMatrices) {
 TEST_F(CudaCases, ManyRows) {
   // More than 2^31 elements of a. Every element of a and b is 0x3c3c.
   const std::int64_t m = 9000000, k = 256, n = 16, blocks = m / 64;
-  array a({m, k}, Dtype::bfloat16, Device::gpu), b({k, n}, Dtype::bfloat16, Device::gpu), out({m, n}, Dtype::bfloat16, Device::gpu);
+  array a({m, k}, Dtype::bfloat16, Device::gpu), b({k, n}, Dtype::bfloat16, Device::gpu),
+      out({m, n}, Dtype::bfloat16, Device::gpu);
   ASSERT_EQ(cudaMemset(a.data<bfloat16_t>(), 0x3c, static_cast<std::size_t>(m * k * 2)), cudaSuccess);
   ASSERT_EQ(cudaMemset(b.data<bfloat16_t>(), 0x3c, static_cast<std::size_t>(k * n * 2)), cudaSuccess);
   std::vector<std::uint8_t> mask_values(static_cast<std::size_t>(blocks * 4));
@@ -256,7 +257,8 @@ TEST_F(CudaCases, ManyRows) {
   for (std::int64_t i = 0; i < m; i += 7) {
     int live = 0;
     for (int p = 0; p < 4; ++p) live += mask_values[static_cast<std::size_t>(i / 64 * 4 + p)];
-    const double exact = live * 64 * value * value, at = static_cast<float>(got[static_cast<std::size_t>(i * n + i % n)]);
+    const double exact = live * 64 * value * value,
+                 at = static_cast<float>(got[static_cast<std::size_t>(i * n + i % n)]);
     ASSERT_NEAR(at, exact, exact / 128) << i;
   }
 }

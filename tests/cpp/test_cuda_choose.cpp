@@ -76,9 +76,14 @@ TEST(CudaChoose, OddStridesAreReadElementByElement) {
 TEST(CudaChoose, OtherGpusGetSmallerTilesAndFewerStages) {
   const core::Canonical c = canonical(8192, 8192, 8192, Dtype::float16);
   EXPECT_EQ(choose(c, {}).choosing.stages, 4);
-  const DeviceLimits other{.capability = 86, .sms = 84, .shared_bytes_per_block = 99 << 10, .shared_bytes_per_sm = 100 << 10};
+  const DeviceLimits other{.capability = 86,
+                           .hopper_code = false,
+                           .sms = 84,
+                           .shared_bytes_per_block = 99 << 10,
+                           .shared_bytes_per_sm = 100 << 10};
   EXPECT_STREQ(choose(c, other).choosing.kernel.name, "sm80 float16 128x128");
   EXPECT_EQ(choose(c, other).choosing.stages, 3);
+  EXPECT_STREQ(choose(c, {.hopper_code = false}).choosing.kernel.name, "sm80 float16 128x128");
 }
 
 }  // namespace

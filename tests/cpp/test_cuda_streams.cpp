@@ -65,7 +65,8 @@ TEST_F(CudaStreams, AHostMaskIsRefusedWhileCapturing) {
     problem.run(stream);
     ADD_FAILURE() << "not refused";
   } catch (const device_error& error) {
-    EXPECT_STREQ(error.what(), "mask_lhs: expected an array on gpu:0 while the stream is being captured, got one on cpu:0");
+    EXPECT_STREQ(error.what(),
+                 "mask_lhs: expected an array on gpu:0 while the stream is being captured, got one on cpu:0");
   }
   EXPECT_EQ(cudaStreamEndCapture(handle(stream), &graph), cudaSuccess);
   if (graph) cudaGraphDestroy(graph);
@@ -84,7 +85,8 @@ TEST_F(CudaStreams, TwoStreamsAtOnceGiveTheSameBits) {
   }
   const Stream streams[] = {new_stream(Device::gpu), new_stream(Device::gpu)};
   for (int repeat = 0; repeat < 50; ++repeat) {
-    for (std::size_t i = 0; i < problems.size(); ++i) problems[i]->run(streams[(i + static_cast<std::size_t>(repeat)) % 2]);
+    for (std::size_t i = 0; i < problems.size(); ++i)
+      problems[i]->run(streams[(i + static_cast<std::size_t>(repeat)) % 2]);
   }
   synchronize(streams[0]);
   synchronize(streams[1]);
@@ -104,7 +106,8 @@ TEST_F(CudaStreams, MemoryEndsAndTheNextCallWorks) {
   EXPECT_THROW(array({1 << 20, 1 << 20}, Dtype::float32, Device::gpu), std::bad_alloc);
   // The mask's bits and scales need a few MiB that are not there.
   const std::int64_t size = 1 << 15;
-  array a({16, 16}, Dtype::float32, Device::gpu), b({16, size * 16}, Dtype::float32, Device::gpu), out({16, size * 16}, Dtype::float32, Device::gpu);
+  array a({16, 16}, Dtype::float32, Device::gpu), b({16, size * 16}, Dtype::float32, Device::gpu),
+      out({16, size * 16}, Dtype::float32, Device::gpu);
   array mask({1, size}, Dtype::int64, Device::gpu);
   ASSERT_EQ(cudaMemset(mask.data<std::int64_t>(), 1, static_cast<std::size_t>(size) * 8), cudaSuccess);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
@@ -172,7 +175,8 @@ TEST_F(CudaStreams, AMissingDeviceIsNamed) {
 }
 
 TEST_F(CudaStreams, NanMasksAreLive) {
-  array a({16, 16}, Dtype::float32, Device::gpu), b({16, 16}, Dtype::float32, Device::gpu), out({16, 16}, Dtype::float32, Device::gpu);
+  array a({16, 16}, Dtype::float32, Device::gpu), b({16, 16}, Dtype::float32, Device::gpu),
+      out({16, 16}, Dtype::float32, Device::gpu);
   ASSERT_EQ(cudaMemset(a.data<float>(), 0, 1024), cudaSuccess);
   ASSERT_EQ(cudaMemset(b.data<float>(), 0, 1024), cudaSuccess);
   const float nan = std::nanf("");

@@ -1,8 +1,8 @@
 // float32 by fused multiply-adds on the ordinary cores: products keep all their bits, Inf and the largest floats too.
 //
 // A warp has 32 x 64 of the result, a thread 8 x 8 of it. Lanes are 4 down by 8 across, arranged so that neighbouring
-// lanes ask for the same 16 bytes, which lets one wide read serve the warp. Four elements of k are multiplied at a time:
-// an operand that lies k-major is read four k of a line at once, one that lies line-major four lines of a k.
+// lanes ask for the same 16 bytes, which lets one wide read serve the warp. Four elements of k are multiplied at a
+// time: an operand that lies k-major is read four k of a line at once, one that lies line-major four lines of a k.
 #pragma once
 
 #include "cuda/kernel.cuh"
@@ -81,9 +81,7 @@ struct Multiply32 {
     return kLayoutB == Layout::k_major ? c * 8 + across_ : c / 4 * 32 + across_ * 4 + c % 4;
   }
   /// The square that holds it.
-  __device__ int square_column(int c) const {
-    return kLayoutB == Layout::k_major ? c / 2 : c / 4 * 2 + across_ / 4;
-  }
+  __device__ int square_column(int c) const { return kLayoutB == Layout::k_major ? c / 2 : c / 4 * 2 + across_ / 4; }
 
   static __device__ float4 load(std::uint32_t from) {
     float4 value;
@@ -94,8 +92,8 @@ struct Multiply32 {
     return value;
   }
 
-  /// Elements k to k + 3 of the thread's eight lines, k = k8 + k4 with k8 a multiple of 8 and k4 known: 0 or 4. Within the lines of a warp the swizzle depends on the lane and
-  /// on one bit of r only.
+  /// Elements k to k + 3 of the thread's eight lines, k = k8 + k4 with k8 a multiple of 8 and k4 known: 0 or 4. Within
+  /// the lines of a warp the swizzle depends on the lane and on one bit of r only.
   __device__ void load_a(std::uint32_t operand, int k8, int k4, float (&a)[8][4]) const {
     const int k = k8 + k4;
     if constexpr (kLayoutA == Layout::k_major) {
@@ -132,8 +130,8 @@ struct Multiply32 {
     } else {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const std::uint32_t place = operand + (k + e) * (Shape::kColumns * 4) + warp_column_ * 4 +
-                                    ((across_ ^ swizzle<float>(k4 + e)) << 4);
+        const std::uint32_t place =
+            operand + (k + e) * (Shape::kColumns * 4) + warp_column_ * 4 + ((across_ ^ swizzle<float>(k4 + e)) << 4);
 #pragma unroll
         for (int c = 0; c < 8; c += 4) {
           const float4 v = load(place + c * 32);

@@ -6,7 +6,8 @@ namespace maskmm::cuda {
 Kernel float16_kernel(TileKind kind, Masks masks) {
   using sm80::Multiply16;
   if (masks == Masks::scaling) {
-    return kernel_of<Multiply16<__half, TileShape<128, 128, 2, 4, 4, 1>, Masks::scaling>>("sm80 float16 128x128 scaling");
+    return kernel_of<Multiply16<__half, TileShape<128, 128, 2, 4, 4, 1>, Masks::scaling>>(
+        "sm80 float16 128x128 scaling");
   }
   switch (kind) {
     case TileKind::wide:

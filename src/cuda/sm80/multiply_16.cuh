@@ -1,5 +1,5 @@
-// float16 and bfloat16 on tensor cores, m16n8k16, float32 sums. A square of 16 x 16 of the result by 16 of k is the least
-// that is multiplied or skipped, so blocks from 16 up are exact.
+// float16 and bfloat16 on tensor cores, m16n8k16, float32 sums. A square of 16 x 16 of the result by 16 of k is the
+// least that is multiplied or skipped, so blocks from 16 up are exact.
 #pragma once
 
 #include "cuda/kernel.cuh"
@@ -40,8 +40,7 @@ struct Multiply16 {
   __device__ Multiply16(const MultiplyParams& params, int warp_row, int warp_column)
       : warp_row_(warp_row),
         warp_column_(warp_column),
-        a_(params.a.k_major, Shape::kRows, warp_row, threadIdx.x / 8 % 2,
-           threadIdx.x / 16 % 2),
+        a_(params.a.k_major, Shape::kRows, warp_row, threadIdx.x / 8 % 2, threadIdx.x / 16 % 2),
         b_(params.b.k_major, Shape::kColumns, warp_column, threadIdx.x / 16 % 2, threadIdx.x / 8 % 2) {}
 
   __device__ void clear() {
@@ -87,8 +86,8 @@ struct Multiply16 {
           for (int f = 0; f < 4; ++f) {
 #pragma unroll
             for (int c = 0; c < 2; ++c) {
-              values[f][c] = epilogue.finish(sums_[i][2 * pair + f][2 * half + c], f < 2 ? live0 : live1,
-                                             f < 2 ? scale0 : scale1);
+              values[f][c] =
+                  epilogue.finish(sums_[i][2 * pair + f][2 * half + c], f < 2 ? live0 : live1, f < 2 ? scale0 : scale1);
             }
           }
           store_32_columns(epilogue, row + i * 16 + half * 8, column, values);

@@ -25,9 +25,7 @@ struct ElementPlace {
       odd_xor = 64, odd_step = 0, pair_step = 128, k_xor = 0, k_step = 4 * kLines * 8;
     }
   }
-  __device__ unsigned lines(int n) const {
-    return (line ^ (n % 2 * odd_xor)) + n % 2 * odd_step + n / 2 * pair_step;
-  }
+  __device__ unsigned lines(int n) const { return (line ^ (n % 2 * odd_xor)) + n % 2 * odd_step + n / 2 * pair_step; }
   __device__ unsigned ks(int q) const { return (k ^ (q * k_xor)) + q * k_step; }
 };
 

@@ -24,15 +24,14 @@ __device__ inline void load_matrices(unsigned (&to)[4], std::uint32_t from) {
   }
 }
 
-#define MASKMM_MULTIPLY_16X8X16(TYPES, SUMS, B)                                                       \
+#define MASKMM_MULTIPLY_16X8X16(TYPES, SUMS, B) \
   "mma.sync.aligned.m16n8k16.row.col.f32." TYPES ".f32 {" SUMS "}, {%8, %9, %10, %11}, {" B "}, {" SUMS "};\n"
-#define MASKMM_MULTIPLY_16X16X16(TYPES, PREDICATE)                               \
+#define MASKMM_MULTIPLY_16X16X16(TYPES, PREDICATE)                       \
   PREDICATE MASKMM_MULTIPLY_16X8X16(TYPES, "%0, %1, %2, %3", "%12, %13") \
-  PREDICATE MASKMM_MULTIPLY_16X8X16(TYPES, "%4, %5, %6, %7", "%14, %15")
-#define MASKMM_MULTIPLY_OPERANDS                                                                                   \
-  "+f"(left[0]), "+f"(left[1]), "+f"(left[2]), "+f"(left[3]), "+f"(right[0]), "+f"(right[1]), "+f"(right[2]),      \
-      "+f"(right[3])                                                                                               \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3])
+      PREDICATE MASKMM_MULTIPLY_16X8X16(TYPES, "%4, %5, %6, %7", "%14, %15")
+#define MASKMM_MULTIPLY_OPERANDS                                                                              \
+  "+f"(left[0]), "+f"(left[1]), "+f"(left[2]), "+f"(left[3]), "+f"(right[0]), "+f"(right[1]), "+f"(right[2]), \
+      "+f"(right[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3])
 
 /// left, right += a (16 x 16) * b (16 x 16), the left and the right 8 columns.
 template <class Element>
