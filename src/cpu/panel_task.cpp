@@ -14,15 +14,6 @@ using core::Canonical;
 using core::ceil_div;
 using core::round_up;
 
-template <class T>
-const Kernels<T>& kernels_of(const KernelSet& set) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return set.f32;
-  } else {
-    return set.f64;
-  }
-}
-
 /// Calls f(begin, end) for each stretch of neighbouring ones among the bits [begin, end) of words(0), words(1), ...
 template <class Words, class F>
 void for_each_stretch(std::int64_t begin, std::int64_t end, Words words, F f) {
@@ -64,15 +55,12 @@ PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const 
     : c_(canonical),
       choice_(choice),
       live_(live),
-      kernels_(kernels_of<T>(*choice.set)),
-      panel_(reinterpret_cast<T*>(scratch)),
       a_packed_(reinterpret_cast<T*>(scratch + choice.a_offset)),
       sums_(reinterpret_cast<T*>(scratch + choice.sums_offset)),
       shared_sums_(shared_sums),
-      packed_(reinterpret_cast<std::uint64_t*>(scratch + choice.packed_offset)),
       row_block_(live.lhs.present() || live.out.present() ? canonical.m.block : choice.unit_rows),
       column_block_(live.rhs.present() || live.out.present() ? canonical.n.block : choice.tile_columns),
-      packed_columns_(std::min(column_block_, choice.tile_columns)) {}
+      panel_(canonical, choice, scratch, std::min(column_block_, choice.tile_columns)) {}
 
 template <class T>
 void PanelTask<T>::run(std::int64_t task) {
@@ -84,7 +72,7 @@ void PanelTask<T>::run(std::int64_t task) {
       rows = rows_from(i);
       multiply_rows(i, rows);
     }
-    flush();
+    panel_.flush();
   }
   if (choice_.keeps_sums && choice_.k_parts == 1) finish();
 }
@@ -92,6 +80,7 @@ void PanelTask<T>::run(std::int64_t task) {
 template <class T>
 void PanelTask<T>::join_parts(std::int64_t first_task) {
   locate(first_task);
+  open_k_range(0);  // tells the panel its place in the result
   const std::int64_t size = (i_end_ - i_begin_) * choice_.sums_ld;
   for (std::int64_t part = 1; part < choice_.k_parts; ++part) {
     const T* more = sums_of(first_task + part);
@@ -139,9 +128,7 @@ void PanelTask<T>::open_k_range(std::int64_t index) {
   bk_end_ = k_begin_ < k_end_ ? ceil_div(k_end_, c_.k.block) : bk_begin_;  // the last part may have fewer ranges
   word_begin_ = bk_begin_ / 64;
   word_end_ = ceil_div(bk_end_, 64);
-  packed_words_ = word_end_ - word_begin_;
-  const std::int64_t packed_rows = ceil_div(j_end_ - j_begin_, packed_columns_);
-  std::fill(packed_, packed_ + packed_rows * packed_words_, std::uint64_t{0});
+  panel_.open({b_, out_, sums_, i_begin_, j_begin_, j_end_, k_begin_, bk_begin_, bk_end_});
 }
 
 /// Rows from i on that one list of live k serves.
@@ -169,63 +156,6 @@ bool PanelTask<T>::same_rows(std::int64_t bi) const {
     }
   }
   return true;
-}
-
-template <class T>
-Target PanelTask<T>::out_at(std::int64_t i, std::int64_t j) const {
-  return {out_ + i * c_.out.row_stride_bytes + j * c_.out.col_stride_bytes, c_.out.dtype, c_.out.row_stride_bytes,
-          c_.out.col_stride_bytes};
-}
-
-/// The word that says whether block bk of B is packed in the columns from j on, and its bit.
-template <class T>
-std::uint64_t& PanelTask<T>::packed_word(std::int64_t j, std::int64_t bk) {
-  return packed_[(j - j_begin_) / packed_columns_ * packed_words_ + bk / 64 - word_begin_];
-}
-
-/// Packs what the unit needs of B and is not packed yet. The kernel of the unit before has prefetched it.
-template <class T>
-void PanelTask<T>::pack_b(const Unit& unit) {
-  for (int index = 0; index < unit.run_count; ++index) {
-    const Run<T>& run = unit.runs[index];
-    const std::int64_t k = k_begin_ + (run.b - panel_) / choice_.sliver;
-    for (std::int64_t bk = k / c_.k.block; c_.k.begin(bk) < k + run.k; ++bk) {
-      const std::uint64_t bit = std::uint64_t{1} << (bk % 64);
-      for (std::int64_t j = unit.j; j < unit.j + unit.columns; j += packed_columns_) {
-        std::uint64_t& word = packed_word(j, bk);
-        if (word & bit) continue;
-        word |= bit;
-        pack_b_block(bk, j, std::min(packed_columns_, unit.j + unit.columns - j));
-      }
-    }
-  }
-}
-
-template <class T>
-void PanelTask<T>::pack_b_block(std::int64_t bk, std::int64_t j, std::int64_t columns) {
-  const Source source{b_, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
-  const std::int64_t sliver = choice_.sliver, column = j - j_begin_;
-  const std::int64_t k = c_.k.begin(bk), rows = c_.k.size(bk);
-  T* to = panel_ + column / sliver * choice_.sliver_stride + (k - k_begin_) * sliver + column % sliver;
-  if (choice_.b_plain) {
-    kernels_.copy_panel({raw_b(k, j), raw_ldb(), rows, columns, to, sliver, choice_.sliver_stride});
-    return;
-  }
-  for (std::int64_t done = 0, part; done < columns; done += part, to += choice_.sliver_stride) {
-    part = std::min(sliver, columns - done);
-    pack<T>(*choice_.set, source.at(k, j + done), rows, part, to, sliver, round_up(part, choice_.lanes));
-  }
-}
-
-/// Where B is plain: its element (k, j).
-template <class T>
-const T* PanelTask<T>::raw_b(std::int64_t k, std::int64_t j) const {
-  return reinterpret_cast<const T*>(b_ + k * c_.b.row_stride_bytes) + j;
-}
-
-template <class T>
-std::int64_t PanelTask<T>::raw_ldb() const {
-  return c_.b.row_stride_bytes / static_cast<std::int64_t>(sizeof(T));
 }
 
 template <class T>
@@ -257,13 +187,12 @@ template <class T>
 void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
   const std::int64_t bi = i / row_block_;
   if (choice_.a_in_place) {
-    lda_ = c_.a.row_stride_bytes / static_cast<std::int64_t>(sizeof(T));
-    a_rows_ = reinterpret_cast<const T*>(a_) + i * lda_ + k_begin_;
+    const std::int64_t lda = c_.a.row_stride_bytes / static_cast<std::int64_t>(sizeof(T));
+    panel_.set_rows(reinterpret_cast<const T*>(a_) + i * lda + k_begin_, lda);
   } else {
-    flush();  // what is pending still reads the packed rows
+    panel_.flush();  // what is pending still reads the packed rows
     pack_a(bi, i, rows);
-    lda_ = choice_.lda_packed;
-    a_rows_ = a_packed_;
+    panel_.set_rows(a_packed_, choice_.lda_packed);
   }
   // Dead tiles side by side are cleared at once: long rows are written much faster than short ones.
   std::int64_t dead = j_begin_;
@@ -279,7 +208,7 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
 
 template <class T>
 void PanelTask<T>::clear_columns(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t j_end) {
-  if (!choice_.keeps_sums) clear(out_at(i, j), rows, j_end - j);
+  if (!choice_.keeps_sums) clear(panel_.out_at(i, j), rows, j_end - j);
 }
 
 /// Whether block columns bj and bj + 1 have the same live k, and the same scales, in block row bi.
@@ -352,7 +281,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
   const std::int64_t chunks = ceil_div(live_blocks, chunk_blocks);
   const bool scaled = live_.lhs.scaled || live_.rhs.scaled;
   const auto open = [&](bool first, Scale scale) {
-    Unit& unit = units_[current_];
+    Unit<T>& unit = panel_.unit();
     unit.run_count = 0;
     unit.packs = false;
     unit.i = i;
@@ -374,7 +303,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
       Scale block{T(1), T(1)};
       if (scaled) block = block_scale(bi, tile.bj, bk);
       if (is_open && (done == chunk_end || !(block == scale))) {
-        push();
+        panel_.push();
         is_open = false;
       }
       if (done == chunk_end) chunk_end = live_blocks * (++chunk + 1) / chunks;
@@ -383,108 +312,16 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
         open(done == 0, scale);
         is_open = true;
       }
-      add_block(&units_[current_], bk);
+      panel_.add_block(bk);
       ++done;
     }
   }
   if (!choice_.keeps_sums) {
-    units_[current_].last = true;
-    units_[current_].scale_out = out_scale(bi, tile.bj);
+    panel_.unit().last = true;
+    panel_.unit().scale_out = out_scale(bi, tile.bj);
   }
-  push();
+  panel_.push();
   return true;
-}
-
-template <class T>
-void PanelTask<T>::add_block(Unit* unit, std::int64_t bk) {
-  const std::int64_t k = c_.k.begin(bk) - k_begin_, size = c_.k.size(bk);
-  bool packed = true;
-  for (std::int64_t j = unit->j; j < unit->j + unit->columns; j += packed_columns_) {
-    packed &= packed_word(j, bk) >> (bk % 64) & 1;
-  }
-  unit->packs |= !packed;
-  const T* raw = packed || !choice_.b_plain ? nullptr : raw_b(k + k_begin_, unit->j);
-  if (unit->run_count != 0) {
-    Run<T>& run = unit->runs[unit->run_count - 1];
-    if (run.a + run.k == a_rows_ + k && (run.raw_b == nullptr) == (raw == nullptr)) {
-      run.k += size;
-      return;
-    }
-  }
-  unit->runs[unit->run_count++] = {a_rows_ + k, panel_ + k * choice_.sliver, raw, size};
-}
-
-template <class T>
-void PanelTask<T>::push() {
-  if (pending_) execute(units_[1 - current_], &units_[current_]);
-  pending_ = true;
-  current_ = 1 - current_;
-}
-
-template <class T>
-void PanelTask<T>::flush() {
-  if (pending_) execute(units_[1 - current_], nullptr);
-  pending_ = false;
-}
-
-/// Inner elements of a unit.
-template <class Unit>
-std::int64_t length(const Unit& unit) {
-  std::int64_t k = 0;
-  for (int run = 0; run < unit.run_count; ++run) k += unit.runs[run].k;
-  return k;
-}
-
-template <class T>
-void PanelTask<T>::execute(const Unit& unit, const Unit* next) {
-  if (unit.packs) pack_b(unit);
-  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.sliver_stride, lanes = choice_.lanes;
-  T* sums = sums_;
-  if (choice_.keeps_sums) sums += (unit.i - i_begin_) * choice_.sums_ld + (unit.j - j_begin_);
-  const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
-  const Target out = out_at(unit.i, unit.j);
-  MicroCall<T> call;
-  call.runs = unit.runs;
-  call.runs_end = unit.runs + unit.run_count;
-  call.next = next != nullptr ? next->runs : nullptr;
-  call.next_end = next != nullptr ? next->runs + next->run_count : nullptr;
-  // Units differ in length: the longer the next one, the more each step prefetches.
-  const std::int64_t k = length(unit), next_k = next != nullptr ? length(*next) : 0;
-  call.next_lines = static_cast<int>(std::clamp<std::int64_t>(ceil_div(next_k, k), 1, 4));
-  call.lda = call.next_lda = lda_;
-  call.next_raw_ldb = raw_ldb();
-  call.ldb = sliver;
-  call.lds = choice_.sums_ld;
-  call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
-  call.dst_far = direct;
-  call.scaled = unit.scale != T(1) || unit.scale_second != T(1) || unit.scale_out != T(1);
-  call.scale = unit.scale;
-  call.scale_second = unit.scale_second;
-  call.scale_out = unit.scale_out;
-  T* dst = direct ? reinterpret_cast<T*>(out.data) : sums;
-  const std::int64_t first_column = unit.j - j_begin_;
-  for (std::int64_t column = 0, columns; column < unit.columns; column += columns) {
-    const std::int64_t inside = (first_column + column) % sliver;
-    columns = std::min(sliver - inside, unit.columns - column);
-    const std::int64_t vectors = ceil_div(columns, lanes), tallest = kernels_.rows[vectors];
-    const std::int64_t groups = ceil_div(unit.rows, tallest);
-    call.b_offset = (first_column + column) / sliver * sliver_stride + inside;
-    const std::int64_t next_column = next != nullptr ? next->j - j_begin_ + column : 0;
-    call.next_raw_offset = column;
-    call.next_b_offset = next_column / sliver * sliver_stride + next_column % sliver;
-    call.next_a = column == 0;
-    std::int64_t group = 0;
-    for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {
-      rows = ceil_div(unit.rows - row, groups - group);
-      call.a_offset = call.next_a_offset = row * lda_;
-      call.next_b_row = group * kStep<T> / groups;
-      call.next_b_end = (group + 1) * kStep<T> / groups;
-      call.src = unit.first ? nullptr : sums + row * choice_.sums_ld + column;
-      call.dst = dst + row * call.ldd + column;
-      kernels_.micro[vectors][rows](call);
-    }
-  }
-  if (unit.last && !direct) unpack<T>(*choice_.set, sums, choice_.sums_ld, unit.rows, unit.columns, out);
 }
 
 template <class T>
@@ -525,9 +362,9 @@ void PanelTask<T>::finish_rows(std::int64_t i, std::int64_t rows) {
           for (std::int64_t column = 0; column < tile.columns; ++column) sums[row * choice_.sums_ld + column] *= scale;
         }
       }
-      unpack<T>(*choice_.set, sums, choice_.sums_ld, rows, tile.columns, out_at(i, j));
+      unpack<T>(*choice_.set, sums, choice_.sums_ld, rows, tile.columns, panel_.out_at(i, j));
     } else {
-      clear(out_at(i, j), rows, tile.columns);
+      clear(panel_.out_at(i, j), rows, tile.columns);
     }
     j = end;
   }

@@ -1,0 +1,199 @@
+#include "cpu/panel.hpp"
+
+#include <algorithm>
+
+namespace maskmm::cpu {
+namespace {
+
+using core::ceil_div;
+using core::round_up;
+
+template <class T>
+const Kernels<T>& kernels_of(const KernelSet& set) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return set.f32;
+  } else {
+    return set.f64;
+  }
+}
+
+/// Inner elements of a unit.
+template <class T>
+std::int64_t length(const Unit<T>& unit) {
+  std::int64_t k = 0;
+  for (int run = 0; run < unit.run_count; ++run) k += unit.runs[run].k;
+  return k;
+}
+
+}  // namespace
+
+template <class T>
+Panel<T>::Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns)
+    : c_(canonical),
+      choice_(choice),
+      kernels_(kernels_of<T>(*choice.set)),
+      panel_(reinterpret_cast<T*>(scratch)),
+      packed_(reinterpret_cast<std::uint64_t*>(scratch + choice.packed_offset)),
+      packed_columns_(packed_columns) {}
+
+template <class T>
+void Panel<T>::open(const Place<T>& place) {
+  place_ = place;
+  word_begin_ = place.bk_begin / 64;
+  packed_words_ = ceil_div(place.bk_end, 64) - word_begin_;
+  const std::int64_t packed_rows = ceil_div(place.j_end - place.j_begin, packed_columns_);
+  std::fill(packed_, packed_ + packed_rows * packed_words_, std::uint64_t{0});
+}
+
+template <class T>
+void Panel<T>::set_rows(const T* a_rows, std::int64_t lda) {
+  a_rows_ = a_rows;
+  lda_ = lda;
+}
+
+template <class T>
+Target Panel<T>::out_at(std::int64_t i, std::int64_t j) const {
+  return {place_.out + i * c_.out.row_stride_bytes + j * c_.out.col_stride_bytes, c_.out.dtype, c_.out.row_stride_bytes,
+          c_.out.col_stride_bytes};
+}
+
+/// The word that says whether block bk of B is packed in the columns from j on, and its bit.
+template <class T>
+std::uint64_t& Panel<T>::packed_word(std::int64_t j, std::int64_t bk) {
+  return packed_[(j - place_.j_begin) / packed_columns_ * packed_words_ + bk / 64 - word_begin_];
+}
+
+/// Packs what the unit needs of B and is not packed yet. The kernel of the unit before has prefetched it.
+template <class T>
+void Panel<T>::pack_b(const Unit<T>& unit) {
+  for (int index = 0; index < unit.run_count; ++index) {
+    const Run<T>& run = unit.runs[index];
+    const std::int64_t k = place_.k_begin + (run.b - panel_) / choice_.sliver;
+    for (std::int64_t bk = k / c_.k.block; c_.k.begin(bk) < k + run.k; ++bk) {
+      const std::uint64_t bit = std::uint64_t{1} << (bk % 64);
+      for (std::int64_t j = unit.j; j < unit.j + unit.columns; j += packed_columns_) {
+        std::uint64_t& word = packed_word(j, bk);
+        if (word & bit) continue;
+        word |= bit;
+        pack_b_block(bk, j, std::min(packed_columns_, unit.j + unit.columns - j));
+      }
+    }
+  }
+}
+
+template <class T>
+void Panel<T>::pack_b_block(std::int64_t bk, std::int64_t j, std::int64_t columns) {
+  const Source source{place_.b, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
+  const std::int64_t sliver = choice_.sliver, column = j - place_.j_begin;
+  const std::int64_t k = c_.k.begin(bk), rows = c_.k.size(bk);
+  T* to = panel_ + column / sliver * choice_.sliver_stride + (k - place_.k_begin) * sliver + column % sliver;
+  if (choice_.b_plain) {
+    kernels_.copy_panel({raw_b(k, j), raw_ldb(), rows, columns, to, sliver, choice_.sliver_stride});
+    return;
+  }
+  for (std::int64_t done = 0, part; done < columns; done += part, to += choice_.sliver_stride) {
+    part = std::min(sliver, columns - done);
+    pack<T>(*choice_.set, source.at(k, j + done), rows, part, to, sliver, round_up(part, choice_.lanes));
+  }
+}
+
+/// Where B is plain: its element (k, j).
+template <class T>
+const T* Panel<T>::raw_b(std::int64_t k, std::int64_t j) const {
+  return reinterpret_cast<const T*>(place_.b + k * c_.b.row_stride_bytes) + j;
+}
+
+template <class T>
+std::int64_t Panel<T>::raw_ldb() const {
+  return c_.b.row_stride_bytes / static_cast<std::int64_t>(sizeof(T));
+}
+
+template <class T>
+void Panel<T>::add_block(std::int64_t bk) {
+  Unit<T>* unit = &units_[current_];
+  const std::int64_t k = c_.k.begin(bk) - place_.k_begin, size = c_.k.size(bk);
+  bool packed = true;
+  for (std::int64_t j = unit->j; j < unit->j + unit->columns; j += packed_columns_) {
+    packed &= packed_word(j, bk) >> (bk % 64) & 1;
+  }
+  unit->packs |= !packed;
+  const T* raw = packed || !choice_.b_plain ? nullptr : raw_b(k + place_.k_begin, unit->j);
+  if (unit->run_count != 0) {
+    Run<T>& run = unit->runs[unit->run_count - 1];
+    if (run.a + run.k == a_rows_ + k && (run.raw_b == nullptr) == (raw == nullptr)) {
+      run.k += size;
+      return;
+    }
+  }
+  unit->runs[unit->run_count++] = {a_rows_ + k, panel_ + k * choice_.sliver, raw, size};
+}
+
+template <class T>
+void Panel<T>::push() {
+  if (pending_) execute(units_[1 - current_], &units_[current_]);
+  pending_ = true;
+  current_ = 1 - current_;
+}
+
+template <class T>
+void Panel<T>::flush() {
+  if (pending_) execute(units_[1 - current_], nullptr);
+  pending_ = false;
+}
+
+template <class T>
+void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
+  if (unit.packs) pack_b(unit);
+  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.sliver_stride, lanes = choice_.lanes;
+  T* sums = place_.sums;
+  if (choice_.keeps_sums) sums += (unit.i - place_.i_begin) * choice_.sums_ld + (unit.j - place_.j_begin);
+  const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
+  const Target out = out_at(unit.i, unit.j);
+  MicroCall<T> call;
+  call.runs = unit.runs;
+  call.runs_end = unit.runs + unit.run_count;
+  call.next = next != nullptr ? next->runs : nullptr;
+  call.next_end = next != nullptr ? next->runs + next->run_count : nullptr;
+  // Units differ in length: the longer the next one, the more each step prefetches.
+  const std::int64_t k = length(unit), next_k = next != nullptr ? length(*next) : 0;
+  call.next_lines = static_cast<int>(std::clamp<std::int64_t>(ceil_div(next_k, k), 1, 4));
+  call.lda = call.next_lda = lda_;
+  call.next_raw_ldb = raw_ldb();
+  call.ldb = sliver;
+  call.lds = choice_.sums_ld;
+  call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
+  call.dst_far = direct;
+  call.scaled = unit.scale != T(1) || unit.scale_second != T(1) || unit.scale_out != T(1);
+  call.scale = unit.scale;
+  call.scale_second = unit.scale_second;
+  call.scale_out = unit.scale_out;
+  T* dst = direct ? reinterpret_cast<T*>(out.data) : sums;
+  const std::int64_t first_column = unit.j - place_.j_begin;
+  for (std::int64_t column = 0, columns; column < unit.columns; column += columns) {
+    const std::int64_t inside = (first_column + column) % sliver;
+    columns = std::min(sliver - inside, unit.columns - column);
+    const std::int64_t vectors = ceil_div(columns, lanes), tallest = kernels_.rows[vectors];
+    const std::int64_t groups = ceil_div(unit.rows, tallest);
+    call.b_offset = (first_column + column) / sliver * sliver_stride + inside;
+    const std::int64_t next_column = next != nullptr ? next->j - place_.j_begin + column : 0;
+    call.next_raw_offset = column;
+    call.next_b_offset = next_column / sliver * sliver_stride + next_column % sliver;
+    call.next_a = column == 0;
+    std::int64_t group = 0;
+    for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {
+      rows = ceil_div(unit.rows - row, groups - group);
+      call.a_offset = call.next_a_offset = row * lda_;
+      call.next_b_row = group * kStep<T> / groups;
+      call.next_b_end = (group + 1) * kStep<T> / groups;
+      call.src = unit.first ? nullptr : sums + row * choice_.sums_ld + column;
+      call.dst = dst + row * call.ldd + column;
+      kernels_.micro[vectors][rows](call);
+    }
+  }
+  if (unit.last && !direct) unpack<T>(*choice_.set, sums, choice_.sums_ld, unit.rows, unit.columns, out);
+}
+
+template class Panel<float>;
+template class Panel<double>;
+
+}  // namespace maskmm::cpu

@@ -1,0 +1,76 @@
+// Panel: packed B of one task, and the multiplication of one unit after another with it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/canonical.hpp"
+#include "cpu/choose.hpp"
+#include "cpu/pack.hpp"
+
+namespace maskmm::cpu {
+
+inline constexpr int kMaxRuns = 16;  // a chunk of 256 elements in blocks of 16
+
+/// A chunk of the live k of one tile: what is multiplied before the next is looked at.
+template <class T>
+struct Unit {
+  Run<T> runs[kMaxRuns];
+  int run_count = 0;
+  std::int64_t i = 0, rows = 0, j = 0, columns = 0;
+  bool first = false, last = false;  // of its tile
+  bool packs = false;                // some of its blocks of B may not be packed yet
+  T scale = 1, scale_second = 1, scale_out = 1;
+};
+
+/// Where a panel is: its operands and the part of them that it covers.
+template <class T>
+struct Place {
+  const std::byte* b;
+  std::byte* out;
+  T* sums;
+  std::int64_t i_begin, j_begin, j_end, k_begin;
+  std::int64_t bk_begin, bk_end;  // blocks of k
+};
+
+template <class T>
+class Panel {
+ public:
+  /// Blocks of B are packed `packed_columns` at a time: no tile is narrower, and all start at multiples of it.
+  Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns);
+  void open(const Place<T>& place);
+  /// The rows of A of the units that follow, from k_begin on.
+  void set_rows(const T* a_rows, std::int64_t lda);
+  /// The unit that is being filled. Fill all but its runs, then add its blocks of k in order, then push it.
+  Unit<T>& unit() { return units_[current_]; }
+  void add_block(std::int64_t bk);
+  /// Multiplies the unit before: one is always behind, and prefetches its successor.
+  void push();
+  /// Multiplies what is left.
+  void flush();
+  Target out_at(std::int64_t i, std::int64_t j) const;
+
+ private:
+  std::uint64_t& packed_word(std::int64_t j, std::int64_t bk);
+  void pack_b(const Unit<T>& unit);
+  void pack_b_block(std::int64_t bk, std::int64_t j, std::int64_t columns);
+  const T* raw_b(std::int64_t k, std::int64_t j) const;
+  std::int64_t raw_ldb() const;
+  void execute(const Unit<T>& unit, const Unit<T>* next);
+
+  const core::Canonical& c_;
+  const Choice& choice_;
+  const Kernels<T>& kernels_;
+  T* panel_;
+  std::uint64_t* packed_;  // one bit for each block of k, for each packed_columns_ of the panel
+  std::int64_t packed_columns_;
+  std::int64_t word_begin_ = 0, packed_words_ = 0;
+  Place<T> place_{};
+  const T* a_rows_ = nullptr;
+  std::int64_t lda_ = 0;
+  Unit<T> units_[2];
+  int current_ = 0;       // being filled
+  bool pending_ = false;  // the other one waits for its successor
+};
+
+}  // namespace maskmm::cpu
