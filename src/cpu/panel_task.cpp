@@ -141,13 +141,15 @@ std::int64_t PanelTask<T>::rows_from(std::int64_t i) const {
   return std::min(end, limit) - i;
 }
 
-/// Whether block rows bi and bi + 1 have the same live k, and no scales, in all columns of the panel.
+/// Whether block rows bi and bi + 1 have the same live k in this range, and no scales, in all columns of the panel.
 template <class T>
 bool PanelTask<T>::same_rows(std::int64_t bi) const {
   if (live_.lhs.scaled || live_.out.scaled) return false;
   if (live_.lhs.present()) {
-    const std::uint64_t* row = live_.lhs.row(batch_, bi);
-    if (!std::equal(row, row + live_.lhs.words_per_row, live_.lhs.row(batch_, bi + 1))) return false;
+    const std::uint64_t *row = live_.lhs.row(batch_, bi), *below = live_.lhs.row(batch_, bi + 1);
+    for (std::int64_t word = word_begin_; word < word_end_; ++word) {
+      if ((row[word] ^ below[word]) & bits_between(word, bk_begin_, bk_end_)) return false;
+    }
   }
   if (live_.out.present()) {
     const std::uint64_t *row = live_.out.row(batch_, bi), *below = live_.out.row(batch_, bi + 1);
@@ -340,8 +342,9 @@ bool PanelTask<T>::any_live(std::int64_t bi, const Tile& tile) const {
 /// The sums of all ranges of k -> the result.
 template <class T>
 void PanelTask<T>::finish() {
+  // One block at a time: that neighbours agree was only looked at within one range of k.
   for (std::int64_t i = i_begin_, rows; i < i_end_; i += rows) {
-    rows = rows_from(i);
+    rows = std::min((i / row_block_ + 1) * row_block_, i_end_) - i;
     finish_rows(i, rows);
   }
 }
@@ -350,7 +353,6 @@ template <class T>
 void PanelTask<T>::finish_rows(std::int64_t i, std::int64_t rows) {
   const std::int64_t bi = i / row_block_;
   for (std::int64_t j = j_begin_; j < j_end_;) {
-    // One block at a time: that neighbours agree was only looked at within the last range of k.
     const std::int64_t bj = j / column_block_;
     const std::int64_t end = std::min((bj + 1) * column_block_, j_end_);
     const Tile tile{j, end - j, bj, !live_.out.present() || test_bit(live_.out.row(batch_, bi), bj)};
