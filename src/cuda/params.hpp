@@ -11,6 +11,9 @@ namespace maskmm::cuda {
 /// Whether mask_lhs and mask_rhs only choose, or scale too.
 enum class Masks { choosing, scaling };
 
+/// How an operand lies in shared memory: k contiguous, or lines (rows of a, columns of b) contiguous.
+enum class Layout { k_major, line_major };
+
 /// Strides of one array along the batch axes; the sizes are in BatchShape.
 struct BatchStrides {
   std::int64_t bytes[kMaxDims];

@@ -10,8 +10,6 @@
 
 namespace maskmm::cuda::simt {
 
-enum class Layout { k_major, line_major };
-
 template <Layout kLayoutA, Layout kLayoutB, class Shape_, Masks kMasks_>
 struct Multiply32 {
   using Element = float;

@@ -20,9 +20,10 @@ struct FragmentPlace {
                     : (8 * k_half + rest) * kLines * 2 + ((first_line / 8 + line_half ^ rest) << 4);
   }
   /// Fragment i (16 lines) from element k of the stage on.
-  template <bool kKMajor, int kLines>
+  template <Layout kLayout, int kLines>
   __device__ std::uint32_t at(std::uint32_t stage, int i, int k) const {
-    return kKMajor ? (stage + first ^ k * 2) + i * 16 * kStageKBytes : (stage + first ^ i * 32) + k * kLines * 2;
+    return kLayout == Layout::k_major ? (stage + first ^ k * 2) + i * 16 * kStageKBytes
+                                      : (stage + first ^ i * 32) + k * kLines * 2;
   }
 };
 
@@ -52,14 +53,14 @@ struct Multiply16 {
     Sums& sums = kMasks == Masks::scaling ? block_sums() : sums_;
     if (params.a.k_major) {
       if (params.b.k_major) {
-        slices<true, true>(part, sums);
+        slices<Layout::k_major, Layout::k_major>(part, sums);
       } else {
-        slices<true, false>(part, sums);
+        slices<Layout::k_major, Layout::line_major>(part, sums);
       }
     } else if (params.b.k_major) {
-      slices<false, true>(part, sums);
+      slices<Layout::line_major, Layout::k_major>(part, sums);
     } else {
-      slices<false, false>(part, sums);
+      slices<Layout::line_major, Layout::line_major>(part, sums);
     }
     if constexpr (kMasks == Masks::scaling) flush(params, part);
   }
@@ -118,30 +119,30 @@ struct Multiply16 {
     }
   }
 
-  template <bool kKMajorA, bool kKMajorB>
+  template <Layout kLayoutA, Layout kLayoutB>
   __device__ void slices(const PartView& part, Sums& sums) const {
     if (part.pairs == kFullSlice && part.k_end - part.k_begin == 16 * kSlices) {
 #pragma unroll
-      for (int s = 0; s < kSlices; ++s) slice<kKMajorA, kKMajorB>(part, s * 16, sums);
+      for (int s = 0; s < kSlices; ++s) slice<kLayoutA, kLayoutB>(part, s * 16, sums);
     } else {
 #pragma unroll 1
-      for (int k = part.k_begin; k < part.k_end; k += 16) slice_of_some<kKMajorA, kKMajorB>(part, k, sums);
+      for (int k = part.k_begin; k < part.k_end; k += 16) slice_of_some<kLayoutA, kLayoutB>(part, k, sums);
     }
   }
 
-  template <bool kKMajorA, bool kKMajorB>
+  template <Layout kLayoutA, Layout kLayoutB>
   __device__ void load_fragments(const PartView& part, int k, unsigned (&a)[kI][4], unsigned (&b)[kJ][4]) const {
 #pragma unroll
-    for (int i = 0; i < kI; ++i) ptx::load_matrices<!kKMajorA>(a[i], a_.at<kKMajorA, Shape::kRows>(part.a, i, k));
+    for (int i = 0; i < kI; ++i) ptx::load_matrices<kLayoutA>(a[i], a_.at<kLayoutA, Shape::kRows>(part.a, i, k));
 #pragma unroll
-    for (int j = 0; j < kJ; ++j) ptx::load_matrices<!kKMajorB>(b[j], b_.at<kKMajorB, Shape::kColumns>(part.b, j, k));
+    for (int j = 0; j < kJ; ++j) ptx::load_matrices<kLayoutB>(b[j], b_.at<kLayoutB, Shape::kColumns>(part.b, j, k));
   }
 
   /// 16 elements of k.
-  template <bool kKMajorA, bool kKMajorB>
+  template <Layout kLayoutA, Layout kLayoutB>
   __device__ void slice(const PartView& part, int k, Sums& sums) const {
     unsigned a[kI][4], b[kJ][4];
-    load_fragments<kKMajorA, kKMajorB>(part, k, a, b);
+    load_fragments<kLayoutA, kLayoutB>(part, k, a, b);
 #pragma unroll
     for (int i = 0; i < kI; ++i) {
 #pragma unroll
@@ -149,10 +150,10 @@ struct Multiply16 {
     }
   }
 
-  template <bool kKMajorA, bool kKMajorB>
+  template <Layout kLayoutA, Layout kLayoutB>
   __device__ void slice_of_some(const PartView& part, int k, Sums& sums) const {
     unsigned a[kI][4], b[kJ][4];
-    load_fragments<kKMajorA, kKMajorB>(part, k, a, b);
+    load_fragments<kLayoutA, kLayoutB>(part, k, a, b);
 #pragma unroll
     for (int i = 0; i < kI; ++i) {
 #pragma unroll

@@ -6,12 +6,15 @@
 
 #include <cstdint>
 
+#include "cuda/params.hpp"
+
 namespace maskmm::cuda::ptx {
 
-/// Four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8.
-template <bool kTransposed>
+/// Four 8 x 8 matrices of 16-bit elements, transposed where they lie line-major; lane i gives the address of row i % 8
+/// of matrix i / 8.
+template <Layout kLayout>
 __device__ inline void load_matrices(unsigned (&to)[4], std::uint32_t from) {
-  if constexpr (kTransposed) {
+  if constexpr (kLayout == Layout::line_major) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "r"(from)
