@@ -126,16 +126,17 @@ Explanation explain_views(const PythonArguments& arguments, void* current_stream
 }
 
 void bind_device_view(nb::module_& module) {
-  device_view_type = nb::class_<DeviceView>(module, "DeviceView",
-                                            "An array on a GPU, described by a front; see python/device_view.hpp.")
-                         .def("__init__", &init, nb::arg("name"), nb::arg("address"), nb::arg("dtype"),
-                              nb::arg("shape"), nb::arg("strides"), nb::arg("stride_bytes"), nb::arg("device_index"),
-                              nb::sig("def __init__(self, name: str, address: int, dtype: str, shape: tuple[int, ...], "
-                                      "strides: tuple[int, ...], stride_bytes: int, device_index: int) -> None"),
-                              "name: the argument, for messages. Strides count in units of stride_bytes; 0: in elements.")
-                         .def_static("from_dlpack", &from_dlpack, nb::arg("name"), nb::arg("capsule"), nb::arg("dtype"),
-                                     nb::sig("def from_dlpack(name: str, capsule: object, dtype: str) -> DeviceView"),
-                                     "dtype: what messages call a type that is refused.");
+  nb::class_<DeviceView> type(module, "DeviceView",
+                              "An array on a GPU, described by a front; see python/device_view.hpp.");
+  type.def("__init__", &init, nb::arg("name"), nb::arg("address"), nb::arg("dtype"), nb::arg("shape"),
+           nb::arg("strides"), nb::arg("stride_bytes"), nb::arg("device_index"),
+           nb::sig("def __init__(self, name: str, address: int, dtype: str, shape: tuple[int, ...], "
+                   "strides: tuple[int, ...], stride_bytes: int, device_index: int) -> None"),
+           "name: the argument, for messages. Strides count in units of stride_bytes; 0: in elements.");
+  type.def_static("from_dlpack", &from_dlpack, nb::arg("name"), nb::arg("capsule"), nb::arg("dtype"),
+                  nb::sig("def from_dlpack(name: str, capsule: object, dtype: str) -> DeviceView"),
+                  "dtype: what messages call a type that is refused.");
+  device_view_type = type;
 }
 
 }  // namespace maskmm::python
