@@ -186,6 +186,7 @@ void bind_devices(nb::module_& module) {
 }  // namespace
 
 NB_MODULE(_maskmm, module) {
+  nb::set_leak_warnings(false);  // who keeps the module alive until the process ends (pytest may) need not hear of it
   module.doc() = "The compiled part of maskmm.";
   load_numpy();
   nb::register_exception_translator(translate_error);
