@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 
 #include "core/mask_value.hpp"
 
@@ -143,29 +144,63 @@ Live make_live(const Canonical& canonical, std::uint64_t* words) {
   return live;
 }
 
-double count_live(const Canonical& canonical, const Live& live) {
+namespace {
+
+/// Adds to counts[bit] how many of the rows have each bit of a word; all `count` of them where there is no mask.
+void count_bits(const BitRows& rows, std::int64_t index, std::int64_t count, std::int64_t word, double (&counts)[64]) {
+  if (!rows.present()) {
+    std::fill(std::begin(counts), std::end(counts), static_cast<double>(count));
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    for (std::uint64_t left = rows.row(index, i)[word]; left != 0; left &= left - 1)
+      counts[std::countr_zero(left)] += 1;
+  }
+}
+
+/// Without mask_out: in each block of k, live rows of a times live columns of b.
+double count_live_pairs(const Canonical& canonical, const Live& live, std::int64_t index) {
   const std::int64_t mb = canonical.m.count(), nb = canonical.n.count(), kb = canonical.k.count();
+  if (!live.lhs.present() && !live.rhs.present()) {
+    return static_cast<double>(mb) * static_cast<double>(nb) * static_cast<double>(kb);
+  }
+  double total = 0;
+  for (std::int64_t word = 0; word * 64 < kb; ++word) {
+    double lhs[64] = {}, rhs[64] = {};
+    count_bits(live.lhs, index, mb, word, lhs);
+    count_bits(live.rhs, index, nb, word, rhs);
+    for (std::int64_t bit = 0; bit < std::min<std::int64_t>(64, kb - word * 64); ++bit) total += lhs[bit] * rhs[bit];
+  }
+  return total;
+}
+
+double count_live_with_out(const Canonical& canonical, const Live& live, std::int64_t index) {
+  const std::int64_t mb = canonical.m.count(), nb = canonical.n.count(), kb = canonical.k.count();
+  std::int64_t total = 0;
+  for (std::int64_t bi = 0; bi < mb; ++bi) {
+    const std::uint64_t* lhs = live.lhs.present() ? live.lhs.row(index, bi) : nullptr;
+    const std::uint64_t* out = live.out.row(index, bi);
+    for (std::int64_t bj = 0; bj < nb; ++bj) {
+      if (!test_bit(out, bj)) continue;
+      const std::uint64_t* rhs = live.rhs.present() ? live.rhs.row(index, bj) : nullptr;
+      for (std::int64_t word = 0; word < core::ceil_div(kb, 64); ++word) {
+        const std::uint64_t all = bits_between(word, 0, kb);
+        total += std::popcount((lhs ? lhs[word] : all) & (rhs ? rhs[word] : all));
+      }
+    }
+  }
+  return static_cast<double>(total);
+}
+
+}  // namespace
+
+double count_live(const Canonical& canonical, const Live& live) {
   const bool batched = live.lhs.batch_words != 0 || live.rhs.batch_words != 0 || live.out.batch_words != 0;
   const std::int64_t batches = batched ? canonical.batch_size : 1;
   double total = 0;
   for (std::int64_t index = 0; index < batches; ++index) {
-    for (std::int64_t bi = 0; bi < mb; ++bi) {
-      const std::uint64_t* lhs = live.lhs.present() ? live.lhs.row(index, bi) : nullptr;
-      const std::uint64_t* out = live.out.present() ? live.out.row(index, bi) : nullptr;
-      std::int64_t row_total = 0;
-      for (std::int64_t bj = 0; bj < nb; ++bj) {
-        if (out != nullptr && !test_bit(out, bj)) continue;
-        const std::uint64_t* rhs = live.rhs.present() ? live.rhs.row(index, bj) : nullptr;
-        if (lhs == nullptr && rhs == nullptr) {
-          row_total += kb;
-          continue;
-        }
-        for (std::int64_t word = 0; word < core::ceil_div(kb, 64); ++word) {
-          row_total += std::popcount((lhs ? lhs[word] : ~std::uint64_t{0}) & (rhs ? rhs[word] : ~std::uint64_t{0}));
-        }
-      }
-      total += static_cast<double>(row_total);
-    }
+    total +=
+        live.out.present() ? count_live_with_out(canonical, live, index) : count_live_pairs(canonical, live, index);
   }
   return total * static_cast<double>(canonical.batch_size) / static_cast<double>(batches);
 }
