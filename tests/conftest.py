@@ -8,9 +8,9 @@ import gpu_arrays
 
 # Examples follow from a test's code alone, so that a run can be repeated; --hypothesis-profile=search looks further.
 hypothesis.settings.register_profile(
-    "default-deterministic", derandomize=True, deadline=None, max_examples=100, database=None
+    "default-deterministic", derandomize=True, deadline=None, max_examples=600, database=None
 )
-hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=6000)
 hypothesis.settings.load_profile("default-deterministic")
 
 # Tests of arrays on a GPU are there where a GPU and the frameworks are.

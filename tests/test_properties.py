@@ -104,7 +104,6 @@ def describe(call: Call) -> str:
     return "\n".join(lines)
 
 
-@settings(max_examples=500)
 @given(calls(), st.data())
 def test_any_call_is_within_the_bound(call: Call, data: st.DataObject) -> None:
     note(describe(call))
@@ -124,7 +123,6 @@ def test_any_call_is_within_the_bound(call: Call, data: st.DataObject) -> None:
     check_result(out, exact)
 
 
-@settings(max_examples=150)
 @given(calls())
 def test_transposing_everything_transposes_the_result(call: Call) -> None:
     note(describe(call))
@@ -159,7 +157,7 @@ def views(draw: st.DrawFn, memory: Array, shape: tuple[int, ...]) -> Array:
     return as_strided(memory[start:], shape, [stride * memory.itemsize for stride in strides])
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.data())
 def test_overlap_is_found_exactly(data: st.DataObject) -> None:
     M, N, K = (data.draw(st.integers(1, 5)) for _ in range(3))
