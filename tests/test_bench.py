@@ -95,6 +95,10 @@ def test_the_report_fills_the_readme_and_is_stable(results: Path, tmp_path: Path
     run("report.py", "--check", *arguments)
 
 
+def test_the_page_of_gpus_fits_its_files() -> None:
+    run("cuda/gpu_report.py", "--check")
+
+
 def test_the_list_names_suites_and_peers() -> None:
     text = run("run.py", "--list")
     for name in ("quick", "cpu", "own", "openblas"):
