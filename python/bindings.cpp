@@ -200,9 +200,11 @@ NB_MODULE(_maskmm, module) {
       nb::sig("def set_num_threads(count: int) -> None"),
       "Sets the threads that one call on the CPU may use, for the whole process.\n\n"
       "Raises:\n    ValueError: a count below 1.");
-  module.def("cpu_isa", &cpu_isa,
-             "The instruction set of the CPU kernels: 'avx512', 'avx2', 'neon' or 'portable'. The variable MASKMM_ISA\n"
-             "forces one.");
+  module.def(
+      "cpu_isa", &cpu_isa,
+      "The instruction set of the CPU kernels: 'avx512_bf16' (AVX-512, and its dot products for bfloat16, which\n"
+      "take numbers below 2^-126 for zeros), 'avx512', 'avx2', 'neon' or 'portable'. The variable MASKMM_ISA\n"
+      "forces one.");
   module.def("version", &version, "The version of the library, 'major.minor.patch'.");
 
   bind_device_view(module);

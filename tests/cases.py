@@ -199,6 +199,27 @@ for left, right in itertools.product(FLOATS + OTHER_TYPES, repeat=2):
         CASES[f"types/{left} @ {right}"] = lambda rng, A=left, B=right: product(
             rng, 37, 42, 53, 16, "lhs rhs", dtype=A, dtype_b=B
         )
+# bfloat16 is multiplied in pairs along k where the processor can: odd K, rows that start between pairs, every layout.
+for name in LAYOUTS:
+    for other in ("transposed", "misaligned", "padded_rows"):
+        CASES[f"pairs/{name} @ {other}"] = lambda rng, L=name, R=other: both(
+            product(rng, 130, 70, 195, 16, "lhs rhs", dtype=BFLOAT16), LAYOUTS[L], LAYOUTS[R]
+        )
+        CASES[f"pairs/{other} @ {name}"] = lambda rng, L=other, R=name: both(
+            product(rng, 70, 90, 130, 64, "lhs rhs", dtype=BFLOAT16), LAYOUTS[L], LAYOUTS[R]
+        )
+for extents in ((37, 42, 1), (70, 90, 63), (65, 129, 130), (130, 70, 195), (300, 260, 451)):
+    CASES[f"pairs/{extents}"] = lambda rng, E=extents: product(rng, *E, 16, "lhs rhs", dtype=BFLOAT16)
+    CASES[f"pairs/{extents}/scales"] = lambda rng, E=extents: with_scales(
+        product(rng, *E, 32, dtype=BFLOAT16), rng
+    )
+    CASES[f"pairs/{extents}/dead NaN"] = lambda rng, E=extents: poisoned(
+        rng, BFLOAT16, "out lhs rhs", 16, E, False
+    )
+CASES["pairs/Inf beside a pad"] = lambda rng: Call(
+    np.full((40, 33), np.inf, BFLOAT16), np.ones((33, 50), BFLOAT16), 16
+)
+
 CASES["types/large integers @ float32"] = lambda rng: Call(
     rng.integers(-(2**63), 2**63 - 1, (20, 30)), numbers(rng, (30, 40)), 16
 )

@@ -13,7 +13,7 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import maskmm
-from adapters import isas
+from adapters import X86, isas
 from oracle import Array
 from processes import run_python
 
@@ -258,7 +258,7 @@ ISA_PROGRAM = """
 
 @pytest.mark.parametrize("wanted", ["avx99", "AVX2", "none"])
 def test_unknown_isa(wanted: str) -> None:
-    known = "avx512, avx2, portable" if isas()[0] != "neon" else "neon, portable"
+    known = ", ".join(X86) if isas()[0] != "neon" else "neon, portable"
     message = f"MASKMM_ISA: expected one of {known}, got {wanted}"
     assert run_python(ISA_PROGRAM, MASKMM_ISA=wanted).splitlines() == [message] * 3
 

@@ -27,24 +27,30 @@ bool has_plain_rows(const Operand& operand, Dtype accumulate, std::int64_t colum
   return operand.dtype == accumulate && (operand.col_stride_bytes == size || columns <= 1) && aligned_to(operand, size);
 }
 
+/// Rows of aligned pairs of bfloat16: a last one that is half outside cannot be read in place.
+bool has_plain_pairs(const Operand& operand, std::int64_t columns) {
+  return operand.col_stride_bytes == 2 && columns % 2 == 0 && aligned_to(operand, 4);
+}
+
 // Memory for the sums of parts of K, all threads together.
 constexpr std::int64_t kSumsBytes = std::int64_t{8} << 20;
 
 /// Parts of a long K, where the result alone is too small to keep many threads busy. From the sizes of one matrix only:
 /// the order of sums hangs on it.
 template <class T>
-std::int64_t choose_k_parts(const Canonical& c, std::int64_t tile_columns) {
+std::int64_t choose_k_parts(const Canonical& c, std::int64_t K, std::int64_t tile_columns) {
   constexpr std::int64_t kShortest = 4096, kMostParts = 16, kBusy = 16;
   const std::int64_t tasks = ceil_div(c.m.extent, 256) * ceil_div(c.n.extent, 2 * tile_columns);
   if (tasks > kBusy) return 1;
   const std::int64_t sums_bytes = tasks * 256 * 2 * tile_columns * static_cast<std::int64_t>(sizeof(T));
-  return std::clamp<std::int64_t>(std::min(c.k.extent / kShortest, kSumsBytes / sums_bytes), 1, kMostParts);
+  return std::clamp<std::int64_t>(std::min(K / kShortest, kSumsBytes / sums_bytes), 1, kMostParts);
 }
 
 template <class T>
-void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice) {
+void choose_shapes(const Canonical& c, Choice* choice) {
   constexpr std::int64_t kSize = sizeof(T);
-  const std::int64_t M = c.m.extent, N = c.n.extent, K = c.k.extent;
+  const Kernels<T>& kernels = kernels_of<T>(*choice);
+  const std::int64_t M = c.m.extent, N = c.n.extent, K = choice->k.extent;
   choice->lanes = kernels.lanes;
   choice->sliver = kernels.lanes * kernels.vectors;
   choice->tile_columns = 256 / kSize;  // with unit_rows: partial sums of 16 KiB, half of a first-level cache
@@ -52,7 +58,7 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
   choice->chunk = kernels.chunk;
 
   // Along K.
-  choice->k_parts = choose_k_parts<T>(c, choice->tile_columns);
+  choice->k_parts = choose_k_parts<T>(c, K, choice->tile_columns);
   const std::int64_t part = ceil_div(K, choice->k_parts);
   choice->part_ranges = std::max<std::int64_t>(1, ceil_div(part, (choice->a_in_place ? 8192 : 4096) * 4 / kSize));
   choice->k_range = std::min(K, round_up(ceil_div(part, choice->part_ranges), 256));
@@ -112,8 +118,8 @@ void choose_shapes(const Canonical& c, const Kernels<T>& kernels, Choice* choice
     place(&choice->sums_offset, sums_bytes);
     choice->tasks_at_once = choice->tasks;
   }
-  const std::int64_t words = ceil_div(c.k.count(), 64) + 1;
-  const std::int64_t range_words = std::min(words, ceil_div(ceil_div(choice->k_range, c.k.block), 64) + 1);
+  const std::int64_t words = ceil_div(choice->k.count(), 64) + 1;
+  const std::int64_t range_words = std::min(words, ceil_div(ceil_div(choice->k_range, choice->k.block), 64) + 1);
   place(&choice->packed_offset, (ceil_div(choice->panel_columns, 16) + 1) * range_words * 8);
 }
 
@@ -123,22 +129,33 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   Choice choice;
   choice.set = &set;
   choice.threads = max_threads;
-  choice.a_in_place = has_plain_rows(canonical.a, canonical.accumulate, canonical.k.extent);
-  choice.b_plain = has_plain_rows(canonical.b, canonical.accumulate, canonical.n.extent);
+  choice.pairs =
+      set.bfloat16_pairs != nullptr && canonical.a.dtype == Dtype::bfloat16 && canonical.b.dtype == Dtype::bfloat16;
+  if (choice.pairs) {
+    choice.k = {ceil_div(canonical.k.extent, 2), canonical.k.block / 2};
+    choice.a_in_place = has_plain_pairs(canonical.a, canonical.k.extent);
+    choice.b_plain = has_plain_rows(canonical.b, Dtype::bfloat16, canonical.n.extent);
+  } else {
+    choice.k = canonical.k;
+    choice.a_in_place = has_plain_rows(canonical.a, canonical.accumulate, canonical.k.extent);
+    choice.b_plain = has_plain_rows(canonical.b, canonical.accumulate, canonical.n.extent);
+  }
   choice.out_direct = has_plain_rows(canonical.out, canonical.accumulate, canonical.n.extent);
   if (canonical.accumulate == Dtype::float64) {
-    choose_shapes(canonical, set.f64, &choice);
+    choose_shapes<double>(canonical, &choice);
   } else {
-    choose_shapes(canonical, set.f32, &choice);
+    choose_shapes<float>(canonical, &choice);
   }
   return choice;
 }
 
 std::string kernel_name(const Choice& choice, Dtype accumulate) {
-  const bool wide = accumulate == Dtype::float64;
-  const int vectors = wide ? choice.set->f64.vectors : choice.set->f32.vectors;
-  const int rows = wide ? choice.set->f64.rows[vectors] : choice.set->f32.rows[vectors];
-  return std::string("panel ") + (wide ? "f64 " : "f32 ") + std::to_string(rows) + "x" + std::to_string(choice.sliver);
+  const auto name = [&](const auto& kernels, const char* type) {
+    return std::string("panel ") + type + " " + std::to_string(kernels.rows[kernels.vectors]) + "x" +
+           std::to_string(choice.sliver);
+  };
+  if (accumulate == Dtype::float64) return name(kernels_of<double>(choice), "f64");
+  return name(kernels_of<float>(choice), choice.pairs ? "bf16" : "f32");
 }
 
 }  // namespace maskmm::cpu

@@ -19,6 +19,8 @@ namespace maskmm::cpu {
 /// number of threads.
 struct Choice {
   const KernelSet* set = nullptr;
+  bool pairs = false;              // of bfloat16 along k are the elements of A and packed B
+  core::BlockGrid k;               // the inner axis in elements of packed B: all that follows counts k in those
   std::int64_t lanes = 0;          // elements of a vector
   std::int64_t sliver = 0;         // columns that packed B holds side by side: the widest micro-tile
   std::int64_t tile_columns = 0;   // a multiple of sliver
@@ -48,6 +50,15 @@ struct Choice {
 
 /// Such as "panel f32 6x64": the element type of the sums, rows and columns of the largest micro-tile.
 std::string kernel_name(const Choice& choice, Dtype accumulate);
+
+template <class T>
+const Kernels<T>& kernels_of(const Choice& choice) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return choice.pairs ? *choice.set->bfloat16_pairs : choice.set->f32;
+  } else {
+    return choice.set->f64;
+  }
+}
 
 Choice choose(const core::Canonical& canonical, const KernelSet& set, int max_threads);
 

@@ -32,32 +32,49 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 #endif
 
 bool always() { return true; }
 
-// Best first.
-constexpr Row kRows[] = {
+KernelSet with_pairs(KernelSet set, const char* name, const char* needs, const Kernels<float>& pairs) {
+  set.name = name;
+  set.needs = needs;
+  set.bfloat16_pairs = &pairs;
+  return set;
+}
+
+/// Best first.
+const std::vector<Row>& rows() {
 #if defined(__x86_64__)
-    {&kAvx512Kernels, has_avx512},
-    {&kAvx2Kernels, has_avx2},
-#elif defined(__aarch64__)
-    {&kNeonKernels, always},
+  static const KernelSet avx512_bf16 =
+      with_pairs(kAvx512Kernels, "avx512_bf16", "AVX-512 F, BW, DQ, VL and BF16", kAvx512Bfloat16Kernels);
 #endif
-    {&kPortableKernels, always},
-};
+  static const std::vector<Row> rows = {
+#if defined(__x86_64__)
+      {&avx512_bf16, has_avx512_bf16},
+      {&kAvx512Kernels, has_avx512},
+      {&kAvx2Kernels, has_avx2},
+#elif defined(__aarch64__)
+      {&kNeonKernels, always},
+#endif
+      {&kPortableKernels, always},
+  };
+  return rows;
+}
 
 const KernelSet& decide() {
   const char* variable = std::getenv("MASKMM_ISA");
   const std::string_view wanted = variable != nullptr ? variable : "";
   if (wanted.empty()) {
-    for (const Row& row : kRows) {
+    for (const Row& row : rows()) {
       if (row.runs_here()) return *row.set;
     }
   }
   std::string known;
-  for (const Row& row : kRows) {
+  for (const Row& row : rows()) {
     if (wanted == row.set->name) {
       if (row.runs_here()) return *row.set;
       throw unsupported_error("MASKMM_ISA: this processor cannot run " + std::string(wanted) + ", which needs " +
@@ -73,7 +90,7 @@ const KernelSet& decide() {
 
 std::vector<const KernelSet*> runnable_kernel_sets() {
   std::vector<const KernelSet*> sets;
-  for (const Row& row : kRows) {
+  for (const Row& row : rows()) {
     if (row.runs_here()) sets.push_back(row.set);
   }
   return sets;

@@ -28,6 +28,15 @@ template <class T>
 void pack(const KernelSet& set, const Source& from, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt,
           std::int64_t padded_columns);
 
+/// Pairs of bfloat16, for the sets that multiply them: to[i * ldt + j] = elements (i, 2 j) and (i, 2 j + 1), the first
+/// in the low half, for i < rows, 2 j < columns; zero in place of what is outside.
+void pack_pairs_of_columns(const KernelSet& set, const Source& from, std::int64_t rows, std::int64_t columns, float* to,
+                           std::int64_t ldt);
+
+/// to[i * ldt + j] = elements (2 i, j) and (2 i + 1, j) for 2 i < rows, j < columns; zero up to padded_columns.
+void pack_pairs_of_rows(const KernelSet& set, const Source& from, std::int64_t rows, std::int64_t columns, float* to,
+                        std::int64_t ldt, std::int64_t padded_columns);
+
 /// Where results go: an operand that is written.
 struct Target {
   std::byte* data;

@@ -8,15 +8,6 @@ namespace {
 using core::ceil_div;
 using core::round_up;
 
-template <class T>
-const Kernels<T>& kernels_of(const KernelSet& set) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return set.f32;
-  } else {
-    return set.f64;
-  }
-}
-
 /// Inner elements of a unit.
 template <class T>
 std::int64_t length(const Unit<T>& unit) {
@@ -31,7 +22,7 @@ template <class T>
 Panel<T>::Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns)
     : c_(canonical),
       choice_(choice),
-      kernels_(kernels_of<T>(*choice.set)),
+      kernels_(kernels_of<T>(choice)),
       panel_(reinterpret_cast<T*>(scratch)),
       packed_(reinterpret_cast<std::uint64_t*>(scratch + choice.packed_offset)),
       packed_columns_(packed_columns) {}
@@ -69,7 +60,7 @@ void Panel<T>::pack_b(const Unit<T>& unit) {
   for (int index = 0; index < unit.run_count; ++index) {
     const Run<T>& run = unit.runs[index];
     const std::int64_t k = place_.k_begin + (run.b - panel_) / choice_.sliver;
-    for (std::int64_t bk = k / c_.k.block; c_.k.begin(bk) < k + run.k; ++bk) {
+    for (std::int64_t bk = k / choice_.k.block; choice_.k.begin(bk) < k + run.k; ++bk) {
       const std::uint64_t bit = std::uint64_t{1} << (bk % 64);
       for (std::int64_t j = unit.j; j < unit.j + unit.columns; j += packed_columns_) {
         std::uint64_t& word = packed_word(j, bk);
@@ -86,38 +77,42 @@ void Panel<T>::pack_b_block(std::int64_t bk, std::int64_t j, std::int64_t column
   const Source source{place_.b, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
   const std::int64_t sliver = choice_.sliver, column = j - place_.j_begin;
   const std::int64_t k = c_.k.begin(bk), rows = c_.k.size(bk);
-  T* to = panel_ + column / sliver * choice_.sliver_stride + (k - place_.k_begin) * sliver + column % sliver;
+  T* to = panel_ + column / sliver * choice_.sliver_stride + (choice_.k.begin(bk) - place_.k_begin) * sliver +
+          column % sliver;
   if (choice_.b_plain) {
-    kernels_.copy_panel({raw_b(k, j), raw_ldb(), rows, columns, to, sliver, choice_.sliver_stride});
+    kernels_.copy_panel({raw_b(bk, j), c_.b.row_stride_bytes, rows, columns, to, sliver, choice_.sliver_stride});
     return;
   }
   for (std::int64_t done = 0, part; done < columns; done += part, to += choice_.sliver_stride) {
     part = std::min(sliver, columns - done);
-    pack<T>(*choice_.set, source.at(k, j + done), rows, part, to, sliver, round_up(part, choice_.lanes));
+    const Source block = source.at(k, j + done);
+    const std::int64_t padded = round_up(part, choice_.lanes);
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (choice_.pairs) {
+        pack_pairs_of_rows(*choice_.set, block, rows, part, to, sliver, padded);
+        continue;
+      }
+    }
+    pack<T>(*choice_.set, block, rows, part, to, sliver, padded);
   }
 }
 
-/// Where B is plain: its element (k, j).
+/// Where B is plain: the first element of block bk in column j.
 template <class T>
-const T* Panel<T>::raw_b(std::int64_t k, std::int64_t j) const {
-  return reinterpret_cast<const T*>(place_.b + k * c_.b.row_stride_bytes) + j;
-}
-
-template <class T>
-std::int64_t Panel<T>::raw_ldb() const {
-  return c_.b.row_stride_bytes / static_cast<std::int64_t>(sizeof(T));
+const void* Panel<T>::raw_b(std::int64_t bk, std::int64_t j) const {
+  return place_.b + c_.k.begin(bk) * c_.b.row_stride_bytes + j * c_.b.col_stride_bytes;
 }
 
 template <class T>
 void Panel<T>::add_block(std::int64_t bk) {
   Unit<T>* unit = &units_[current_];
-  const std::int64_t k = c_.k.begin(bk) - place_.k_begin, size = c_.k.size(bk);
+  const std::int64_t k = choice_.k.begin(bk) - place_.k_begin, size = choice_.k.size(bk);
   bool packed = true;
   for (std::int64_t j = unit->j; j < unit->j + unit->columns; j += packed_columns_) {
     packed &= packed_word(j, bk) >> (bk % 64) & 1;
   }
   unit->packs |= !packed;
-  const T* raw = packed || !choice_.b_plain ? nullptr : raw_b(k + place_.k_begin, unit->j);
+  const void* raw = packed || !choice_.b_plain ? nullptr : raw_b(bk, unit->j);
   if (unit->run_count != 0) {
     Run<T>& run = unit->runs[unit->run_count - 1];
     if (run.a + run.k == a_rows_ + k && (run.raw_b == nullptr) == (raw == nullptr)) {
@@ -158,7 +153,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   const std::int64_t k = length(unit), next_k = next != nullptr ? length(*next) : 0;
   call.next_lines = static_cast<int>(std::clamp<std::int64_t>(ceil_div(next_k, k), 1, 4));
   call.lda = call.next_lda = lda_;
-  call.next_raw_ldb = raw_ldb();
+  call.next_raw_ldb_bytes = c_.b.row_stride_bytes;
   call.ldb = sliver;
   call.lds = choice_.sums_ld;
   call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
@@ -176,7 +171,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     const std::int64_t groups = ceil_div(unit.rows, tallest);
     call.b_offset = (first_column + column) / sliver * sliver_stride + inside;
     const std::int64_t next_column = next != nullptr ? next->j - place_.j_begin + column : 0;
-    call.next_raw_offset = column;
+    call.next_raw_offset_bytes = column * c_.b.col_stride_bytes;
     call.next_b_offset = next_column / sliver * sliver_stride + next_column % sliver;
     call.next_a = column == 0;
     std::int64_t group = 0;

@@ -54,8 +54,7 @@ class Panel {
   std::uint64_t& packed_word(std::int64_t j, std::int64_t bk);
   void pack_b(const Unit<T>& unit);
   void pack_b_block(std::int64_t bk, std::int64_t j, std::int64_t columns);
-  const T* raw_b(std::int64_t k, std::int64_t j) const;
-  std::int64_t raw_ldb() const;
+  const void* raw_b(std::int64_t bk, std::int64_t j) const;
   void execute(const Unit<T>& unit, const Unit<T>* next);
 
   const core::Canonical& c_;

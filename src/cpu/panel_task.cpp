@@ -122,10 +122,10 @@ void PanelTask<T>::locate(std::int64_t task) {
 
 template <class T>
 void PanelTask<T>::open_k_range(std::int64_t index) {
-  k_begin_ = std::min(index * choice_.k_range, c_.k.extent);
-  k_end_ = std::min(k_begin_ + choice_.k_range, c_.k.extent);
-  bk_begin_ = k_begin_ / c_.k.block;
-  bk_end_ = k_begin_ < k_end_ ? ceil_div(k_end_, c_.k.block) : bk_begin_;  // the last part may have fewer ranges
+  k_begin_ = std::min(index * choice_.k_range, choice_.k.extent);
+  k_end_ = std::min(k_begin_ + choice_.k_range, choice_.k.extent);
+  bk_begin_ = k_begin_ / choice_.k.block;
+  bk_end_ = k_begin_ < k_end_ ? ceil_div(k_end_, choice_.k.block) : bk_begin_;  // the last part may have fewer ranges
   word_begin_ = bk_begin_ / 64;
   word_end_ = ceil_div(bk_end_, 64);
   panel_.open({b_, out_, sums_, i_begin_, j_begin_, j_end_, k_begin_, bk_begin_, bk_end_});
@@ -181,7 +181,12 @@ void PanelTask<T>::pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows) {
   const Source source{a_, c_.a.dtype, c_.out.dtype, c_.a.row_stride_bytes, c_.a.col_stride_bytes};
   for_each_stretch(bk_begin_, bk_end_, words, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
-    pack<T>(*choice_.set, source.at(i, k), rows, k_count, a_packed_ + (k - k_begin_), choice_.lda_packed, k_count);
+    T* to = a_packed_ + (choice_.k.begin(begin) - k_begin_);
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (choice_.pairs)
+        return pack_pairs_of_columns(*choice_.set, source.at(i, k), rows, k_count, to, choice_.lda_packed);
+    }
+    pack<T>(*choice_.set, source.at(i, k), rows, k_count, to, choice_.lda_packed, k_count);
   });
 }
 
@@ -279,7 +284,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
     }
   }
   if (live_blocks == 0) return false;
-  const std::int64_t chunk_blocks = std::max<std::int64_t>(1, choice_.chunk / c_.k.block);
+  const std::int64_t chunk_blocks = std::max<std::int64_t>(1, choice_.chunk / choice_.k.block);
   const std::int64_t chunks = ceil_div(live_blocks, chunk_blocks);
   const bool scaled = live_.lhs.scaled || live_.rhs.scaled;
   const auto open = [&](bool first, Scale scale) {
@@ -329,9 +334,9 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
 template <class T>
 bool PanelTask<T>::any_live(std::int64_t bi, const Tile& tile) const {
   if (!tile.kept) return false;
-  if (!live_.lhs.present() && !live_.rhs.present()) return c_.k.extent > 0;
-  for (std::int64_t word = 0; word * 64 < c_.k.count(); ++word) {
-    std::uint64_t bits = bits_between(word, 0, c_.k.count());
+  if (!live_.lhs.present() && !live_.rhs.present()) return choice_.k.extent > 0;
+  for (std::int64_t word = 0; word * 64 < choice_.k.count(); ++word) {
+    std::uint64_t bits = bits_between(word, 0, choice_.k.count());
     if (live_.lhs.present()) bits &= live_.lhs.row(batch_, bi)[word];
     if (live_.rhs.present()) bits &= live_.rhs.row(batch_, tile.bj)[word];
     if (bits != 0) return true;

@@ -37,7 +37,7 @@ core::Canonical shapes(std::int64_t M, std::int64_t N, std::int64_t K, Dtype dty
 
 TEST(Choose, ScratchIsBoundedWhateverTheSize) {
   for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
-    for (const Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::float16}) {
+    for (const Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16}) {
       for (const bool transposed : {false, true}) {
         for (const std::int64_t M : {1, 64, 5000, 3000000}) {
           for (const std::int64_t N : {1, 64, 4096, 3000000}) {
@@ -75,14 +75,15 @@ TEST(Choose, SumsDoNotDependOnTheNumberOfThreads) {
 
 TEST(Choose, RangesOfKCoverItAndNoPartIsEmpty) {
   for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
-    for (const Dtype dtype : {Dtype::float32, Dtype::float64}) {
+    for (const Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::bfloat16}) {
       for (const bool transposed : {false, true}) {
         for (std::int64_t K = 1; K < 300000; K += 1 + K / 7) {
           const cpu::Choice choice = cpu::choose(shapes(34, 41, K, dtype, transposed), *set, 2);
           const std::int64_t part = choice.k_range * choice.part_ranges;
-          EXPECT_GE(part * choice.k_parts, K);
-          EXPECT_LT(part * (choice.k_parts - 1), K);
-          EXPECT_TRUE(choice.k_range == K || choice.k_range % 256 == 0) << K;
+          EXPECT_EQ(choice.k.count(), core::ceil_div(K, 64));
+          EXPECT_GE(part * choice.k_parts, choice.k.extent);
+          EXPECT_LT(part * (choice.k_parts - 1), choice.k.extent);
+          EXPECT_TRUE(choice.k_range == choice.k.extent || choice.k_range % 256 == 0) << K;
         }
       }
     }
@@ -110,6 +111,23 @@ TEST(Choose, RowsOfTheRightTypeStayInPlace) {
   core::Canonical shifted = shapes(100, 100, 100, Dtype::float32);
   shifted.a.data += 1;
   EXPECT_FALSE(cpu::choose(shifted, set, 1).a_in_place);
+}
+
+TEST(Choose, PairsOfBfloat16AreReadInPlaceWhereNoneIsCut) {
+  for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
+    const bool has_pairs = set->bfloat16_pairs != nullptr;
+    core::Canonical c = shapes(100, 100, 100, Dtype::bfloat16);
+    EXPECT_EQ(cpu::choose(c, *set, 1).pairs, has_pairs);
+    EXPECT_EQ(cpu::choose(c, *set, 1).a_in_place, has_pairs);
+    EXPECT_FALSE(cpu::choose(shapes(100, 100, 101, Dtype::bfloat16), *set, 1).a_in_place);
+    EXPECT_FALSE(cpu::choose(shapes(100, 100, 100, Dtype::bfloat16, true), *set, 1).a_in_place);
+    c.a.data += 2;
+    EXPECT_FALSE(cpu::choose(c, *set, 1).a_in_place);
+    c = shapes(100, 100, 100, Dtype::bfloat16);
+    c.b.dtype = Dtype::float16;
+    EXPECT_FALSE(cpu::choose(c, *set, 1).pairs);
+    EXPECT_FALSE(cpu::choose(shapes(100, 100, 100, Dtype::float16), *set, 1).pairs);
+  }
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ std::optional<Strided> make_mask(Random& random, const Dims& batch, std::int64_t
   return mask;
 }
 
-Case random_case(Random& random) {
+/// `both`: the type of both operands.
+Case random_case(Random& random, std::optional<Dtype> both = std::nullopt) {
   Case result;
   const bool square = random() % 2;
   const std::int64_t size = pick(random, {16, 32, 64, 64, 128});
@@ -55,6 +56,7 @@ Case random_case(Random& random) {
   };
   Dtype a = pick_dtype(random, kFloats), b = random() % 2 ? a : pick_dtype(random, kFloats);
   if (random() % 6 == 0) (random() % 2 ? a : b) = pick_dtype(random, kIntegers);
+  if (both) a = b = *both;
   result.a = operand(M, K, a);
   result.b = operand(K, N, b);
   fill(random, result.a);
@@ -74,9 +76,9 @@ Case random_case(Random& random) {
 class CpuKernels : public testing::TestWithParam<const cpu::KernelSet*> {};
 
 TEST_P(CpuKernels, KeepsToTheBound) {
-  for (std::uint64_t seed = 0; seed < 150; ++seed) {
+  for (std::uint64_t seed = 0; seed < 210; ++seed) {
     Random random(seed);
-    Case test = random_case(random);
+    Case test = random_case(random, seed % 3 == 0 ? std::optional<Dtype>(Dtype::bfloat16) : std::nullopt);
     std::vector<std::byte> before = test.out.memory;
     const core::Canonical canonical = core::canonicalize(test.problem(), test.result());
     cpu::run_with(canonical, *GetParam(), 1 + static_cast<int>(seed % 3));

@@ -59,6 +59,63 @@ TEST_P(Pack, AnyTypeAndStride) {
   }
 }
 
+/// The bits of a pair: `first` in the low half.
+std::uint32_t pair_bits(const View& view, std::int64_t i0, std::int64_t j0, std::int64_t i1, std::int64_t j1) {
+  const auto bits = [&](std::int64_t i, std::int64_t j) -> std::uint32_t {
+    if (i >= view.shape[0] || j >= view.shape[1]) return 0;
+    return core::load_unaligned<std::uint16_t>(element(view, {i, j}));
+  };
+  return bits(i0, j0) | bits(i1, j1) << 16;
+}
+
+TEST_P(Pack, PairsOfAnyStride) {
+  if (GetParam()->bfloat16_pairs == nullptr) return;
+  constexpr std::uint32_t kUntouched = 0x12345678;
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    Random random(seed);
+    const std::int64_t rows = 1 + static_cast<std::int64_t>(random() % 150),
+                       columns = 1 + static_cast<std::int64_t>(random() % 150);
+    Strided from = make_strided(random, {rows, columns}, Dtype::bfloat16, random() % 3 == 0, true);
+    for_each_index(from.view.shape, [&](const auto& index) {
+      const std::uint16_t bits = static_cast<std::uint16_t>(random());  // NaN and subnormals too
+      std::memcpy(element(from.view, index), &bits, sizeof bits);
+    });
+    const cpu::Source source{static_cast<const std::byte*>(from.view.data), Dtype::bfloat16, Dtype::bfloat16,
+                             from.view.strides_bytes[0], from.view.strides_bytes[1]};
+    const std::int64_t padded = core::round_up(columns, 16), ldt = padded + 3;
+    const auto packed = [&](std::int64_t lines, auto pack) {
+      std::vector<std::uint32_t> to(static_cast<std::size_t>(lines * ldt), kUntouched);
+      pack(reinterpret_cast<float*>(to.data()));
+      return to;
+    };
+    const auto by_columns =
+        packed(rows, [&](float* to) { cpu::pack_pairs_of_columns(*GetParam(), source, rows, columns, to, ldt); });
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < ldt; ++j) {
+        const std::uint32_t expected = 2 * j < columns ? pair_bits(from.view, i, 2 * j, i, 2 * j + 1) : kUntouched;
+        ASSERT_EQ(by_columns[static_cast<std::size_t>(i * ldt + j)], expected) << seed << " " << i << " " << j;
+      }
+    }
+    const std::int64_t pairs = core::ceil_div(rows, 2);
+    const auto check_rows = [&](const std::vector<std::uint32_t>& to) {
+      for (std::int64_t i = 0; i < pairs; ++i) {
+        for (std::int64_t j = 0; j < ldt; ++j) {
+          const std::uint32_t expected = j < padded ? pair_bits(from.view, 2 * i, j, 2 * i + 1, j) : kUntouched;
+          ASSERT_EQ(to[static_cast<std::size_t>(i * ldt + j)], expected) << seed << " " << i << " " << j;
+        }
+      }
+    };
+    check_rows(packed(
+        pairs, [&](float* to) { cpu::pack_pairs_of_rows(*GetParam(), source, rows, columns, to, ldt, padded); }));
+    if (source.col_stride_bytes == 2) {
+      check_rows(packed(pairs, [&](float* to) {
+        GetParam()->bfloat16_pairs->copy_panel({source.data, source.row_stride_bytes, rows, columns, to, ldt, 0});
+      }));
+    }
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST_P(Pack, EveryHalfIsWidenedExactly) {
   std::vector<std::uint16_t> bits(1 << 16);
   for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint16_t>(i);

@@ -38,8 +38,8 @@ constexpr Kernels<T> make_kernels() {
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 2;
   kernels.chunk = 256;
-  fill_rows<T, 1, 8>(kernels);
-  fill_rows<T, 2, 6>(kernels);
+  fill_rows<MultiplyAdd<T>, 1, 8>(kernels);
+  fill_rows<MultiplyAdd<T>, 2, 6>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   return kernels;
@@ -47,13 +47,9 @@ constexpr Kernels<T> make_kernels() {
 
 }  // namespace
 
-constexpr KernelSet kAvx2Kernels{"avx2",
-                                 "AVX2, FMA and F16C",
-                                 make_kernels<float>(),
-                                 make_kernels<double>(),
-                                 widen_rows<widen_float16_row>,
-                                 widen_rows<widen_bfloat16_row>,
-                                 narrow_float16,
-                                 narrow_bfloat16};
+constexpr KernelSet kAvx2Kernels{
+    "avx2",         "AVX2, FMA and F16C",          make_kernels<float>(),          make_kernels<double>(),
+    nullptr,        widen_rows<widen_float16_row>, widen_rows<widen_bfloat16_row>, narrow_float16,
+    narrow_bfloat16};
 
 }  // namespace maskmm::cpu

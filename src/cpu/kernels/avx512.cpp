@@ -38,10 +38,10 @@ constexpr Kernels<T> make_kernels() {
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 4;
   kernels.chunk = 128;
-  fill_rows<T, 1, 8>(kernels);
-  fill_rows<T, 2, 8>(kernels);
-  fill_rows<T, 3, 6>(kernels);
-  fill_rows<T, 4, 6>(kernels);
+  fill_rows<MultiplyAdd<T>, 1, 8>(kernels);
+  fill_rows<MultiplyAdd<T>, 2, 8>(kernels);
+  fill_rows<MultiplyAdd<T>, 3, 6>(kernels);
+  fill_rows<MultiplyAdd<T>, 4, 6>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   return kernels;
@@ -49,13 +49,9 @@ constexpr Kernels<T> make_kernels() {
 
 }  // namespace
 
-constexpr KernelSet kAvx512Kernels{"avx512",
-                                   "AVX-512 F, BW, DQ and VL",
-                                   make_kernels<float>(),
-                                   make_kernels<double>(),
-                                   widen_rows<widen_float16_row>,
-                                   widen_rows<widen_bfloat16_row>,
-                                   narrow_float16,
-                                   narrow_bfloat16};
+constexpr KernelSet kAvx512Kernels{
+    "avx512",       "AVX-512 F, BW, DQ and VL",    make_kernels<float>(),          make_kernels<double>(),
+    nullptr,        widen_rows<widen_float16_row>, widen_rows<widen_bfloat16_row>, narrow_float16,
+    narrow_bfloat16};
 
 }  // namespace maskmm::cpu

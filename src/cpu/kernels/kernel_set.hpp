@@ -11,7 +11,7 @@ template <class T>
 struct Run {
   const T* a;
   const T* b;
-  const T* raw_b;  // where B is not packed yet: its row before packing; or null
+  const void* raw_b;  // where B is not packed yet: its row before packing; or null
   std::int64_t k;
 };
 
@@ -30,8 +30,8 @@ struct MicroCall {
   std::int64_t b_offset;  // of the first column from Run::b
   std::int64_t ldb;       // from one row of B to the next
   std::int64_t next_b_offset;
-  std::int64_t next_raw_offset;  // from Run::raw_b
-  std::int64_t next_raw_ldb;
+  std::int64_t next_raw_offset_bytes;  // from Run::raw_b
+  std::int64_t next_raw_ldb_bytes;
   std::int64_t next_b_row;  // of each kStep rows of B in `next`, the rows [next_b_row, next_b_end) are prefetched
   std::int64_t next_b_end;
   bool next_a;   // prefetch A too
@@ -49,9 +49,9 @@ struct MicroCall {
 /// Rows of B -> a packed panel: slivers of `sliver` columns, each with its rows one after another.
 template <class T>
 struct PanelCopy {
-  const T* from;
-  std::int64_t ldf;
-  std::int64_t rows;
+  const void* from;  // aligned to T; rows for pairs may be anywhere
+  std::int64_t ldf_bytes;
+  std::int64_t rows;     // of `from`
   std::int64_t columns;  // the last sliver is filled up with zeros to a multiple of the vector
   T* to;
   std::int64_t sliver;
@@ -65,6 +65,8 @@ inline constexpr int kStep = 64 / sizeof(T);
 inline constexpr int kMaxVectors = 4;
 inline constexpr int kMaxRows = 16;
 
+/// Kernels of sums of T. Elements of A and B are T too, or pairs: two bfloat16, neighbours along k, the first in the
+/// low half of T's bits. The inner axis is then counted in pairs, and where K is odd, the last pair of both has a zero.
 template <class T>
 struct Kernels {
   using MicroKernel = void (*)(const MicroCall<T>&);
@@ -73,7 +75,7 @@ struct Kernels {
   int chunk;                                         // inner elements to multiply at a time
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
-  void (*copy_panel)(const PanelCopy<T>&);
+  void (*copy_panel)(const PanelCopy<T>&);           // from rows of T; of bfloat16, where elements are pairs
   /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.
   void (*transpose)(const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt);
 };
@@ -83,6 +85,7 @@ struct KernelSet {
   const char* needs;  // processor features, for messages
   Kernels<float> f32;
   Kernels<double> f64;
+  const Kernels<float>* bfloat16_pairs;  // or null: bfloat16 is widened
   /// Rows of neighbouring elements, at any address.
   using Widen = void (*)(const void* from, std::int64_t stride_bytes, std::int64_t rows, std::int64_t columns,
                          float* to, std::int64_t ldt);
@@ -94,6 +97,7 @@ struct KernelSet {
 };
 
 extern const KernelSet kAvx512Kernels;
+extern const Kernels<float> kAvx512Bfloat16Kernels;
 extern const KernelSet kAvx2Kernels;
 extern const KernelSet kNeonKernels;
 extern const KernelSet kPortableKernels;

@@ -18,23 +18,39 @@ struct Simd {
   static Vector broadcast(T value) { return value - Vector{}; }  // x - 0 is x, -0 included
 };
 
-/// Walks the runs that come next, a cache line of k at a time.
+/// How a step multiplies: a vector of B by an element of A, which is in all lanes, added to the sums.
 template <class T>
+struct MultiplyAdd {
+  using Element = T;
+  using Vector = typename Simd<T>::Vector;
+  using Factor = Vector;
+  static constexpr int kRawRows = 1;  // of B before packing, in one of packed B
+  static Factor load_b(const T* from) { return Simd<T>::load(from); }
+  static Factor broadcast_a(const T* from) { return Simd<T>::broadcast(*from); }
+  static Vector add_product(Vector sum, Factor a, Factor b) { return sum + a * b; }
+};
+
+/// Walks the runs that come next, a cache line of k at a time.
+template <class Math>
 struct Prefetcher {
+  using T = typename Math::Element;
   const Run<T>* run;
   const Run<T>* end;
   const T* a = nullptr;
-  const T* b = nullptr;
-  std::int64_t ldb = 0;
+  const char* b = nullptr;
+  std::int64_t ldb_bytes = 0;
   std::int64_t left = 0;
+  bool raw = false;
 
   explicit Prefetcher(const MicroCall<T>& call) : run(call.next), end(call.next_end) {
     if (run != end) open(call);
   }
   void open(const MicroCall<T>& call) {
     a = run->a + call.next_a_offset;
-    b = run->raw_b != nullptr ? run->raw_b + call.next_raw_offset : run->b + call.next_b_offset;
-    ldb = run->raw_b != nullptr ? call.next_raw_ldb : call.ldb;
+    raw = run->raw_b != nullptr;
+    b = raw ? static_cast<const char*>(run->raw_b) + call.next_raw_offset_bytes
+            : reinterpret_cast<const char*>(run->b + call.next_b_offset);
+    ldb_bytes = raw ? call.next_raw_ldb_bytes * Math::kRawRows : call.ldb * static_cast<std::int64_t>(sizeof(T));
     left = run->k;
   }
   template <int MR, int NV>
@@ -47,19 +63,29 @@ struct Prefetcher {
       MASKMM_UNROLL
       for (int i = 0; i < MR; ++i) __builtin_prefetch(a + i * call.next_lda, 0, 2);
     }
+    constexpr int kRowBytes = NV * kVectorBytes, kLine = 64;
     for (std::int64_t row = call.next_b_row; row < call.next_b_end; ++row) {
-      MASKMM_UNROLL
-      for (int j = 0; j < NV * Simd<T>::kLanes; j += kStep<T>) __builtin_prefetch(b + row * ldb + j, 0, 2);
+      const char* line = b + row * ldb_bytes;
+      if (Math::kRawRows > 1 && raw) {
+        for (int part = 0; part < Math::kRawRows; ++part, line += call.next_raw_ldb_bytes) {
+          MASKMM_UNROLL
+          for (int j = 0; j < kRowBytes / Math::kRawRows; j += kLine) __builtin_prefetch(line + j, 0, 2);
+        }
+      } else {
+        MASKMM_UNROLL
+        for (int j = 0; j < kRowBytes; j += kLine) __builtin_prefetch(line + j, 0, 2);
+      }
     }
     a += kStep<T>;
-    b += kStep<T> * ldb;
+    b += kStep<T> * ldb_bytes;
     left -= kStep<T>;
     if (left <= 0 && ++run != end) open(call);
   }
 };
 
-template <class T, int MR, int NV>
-void micro_kernel(const MicroCall<T>& call) {
+template <class Math, int MR, int NV>
+void micro_kernel(const MicroCall<typename Math::Element>& call) {
+  using T = typename Math::Element;
   using S = Simd<T>;
   using Vector = typename S::Vector;
   Vector c[MR][NV];
@@ -76,20 +102,20 @@ void micro_kernel(const MicroCall<T>& call) {
     }
   }
   const std::int64_t lda = call.lda, ldb = call.ldb;
-  Prefetcher<T> prefetcher(call);
+  Prefetcher<Math> prefetcher(call);
   for (const Run<T>* run = call.runs; run != call.runs_end; ++run) {
     const T* a = run->a + call.a_offset;
     const T* b = run->b + call.b_offset;
     std::int64_t k = run->k;
     const auto multiply = [&] {
-      Vector bv[NV];
+      typename Math::Factor bv[NV];
       MASKMM_UNROLL
-      for (int j = 0; j < NV; ++j) bv[j] = S::load(b + j * S::kLanes);
+      for (int j = 0; j < NV; ++j) bv[j] = Math::load_b(b + j * S::kLanes);
       MASKMM_UNROLL
       for (int i = 0; i < MR; ++i) {
-        const Vector av = S::broadcast(a[i * lda]);
+        const typename Math::Factor av = Math::broadcast_a(a + i * lda);
         MASKMM_UNROLL
-        for (int j = 0; j < NV; ++j) c[i][j] += av * bv[j];
+        for (int j = 0; j < NV; ++j) c[i][j] = Math::add_product(c[i][j], av, bv[j]);
       }
       ++a;
       b += ldb;
@@ -126,9 +152,9 @@ void micro_kernel(const MicroCall<T>& call) {
 }
 
 /// Fills micro[NV][1 .. MR].
-template <class T, int NV, int MR>
-constexpr void fill_rows(Kernels<T>& kernels) {
-  kernels.micro[NV][MR] = micro_kernel<T, MR, NV>;
+template <class Math, int NV, int MR>
+constexpr void fill_rows(Kernels<typename Math::Element>& kernels) {
+  kernels.micro[NV][MR] = micro_kernel<Math, MR, NV>;
   if (kernels.rows[NV] < MR) kernels.rows[NV] = MR;
-  if constexpr (MR > 1) fill_rows<T, NV, MR - 1>(kernels);
+  if constexpr (MR > 1) fill_rows<Math, NV, MR - 1>(kernels);
 }

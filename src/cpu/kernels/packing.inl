@@ -11,9 +11,11 @@ void prefetch_row(const T* row, std::int64_t columns) {
 template <class T>
 void copy_panel(const PanelCopy<T>& copy) {
   using S = Simd<T>;
+  const T* source = static_cast<const T*>(copy.from);
+  const std::int64_t ldf = copy.ldf_bytes / static_cast<std::int64_t>(sizeof(T));
   for (std::int64_t row = 0; row < copy.rows; ++row) {
-    if (row + kRowsAhead < copy.rows) prefetch_row(copy.from + (row + kRowsAhead) * copy.ldf, copy.columns);
-    const T* from = copy.from + row * copy.ldf;
+    if (row + kRowsAhead < copy.rows) prefetch_row(source + (row + kRowsAhead) * ldf, copy.columns);
+    const T* from = source + row * ldf;
     T* to = copy.to + row * copy.sliver;
     for (std::int64_t left = copy.columns; left > 0; left -= copy.sliver) {
       const std::int64_t count = left < copy.sliver ? left : copy.sliver;
@@ -100,7 +102,7 @@ inline void widen_bfloat16_row(const void* from, std::int64_t count, float* to) 
   for (std::int64_t i = 0; i < count; ++i) to[i] = __builtin_bit_cast(float, static_cast<std::uint32_t>(bits[i]) << 16);
 }
 
-void narrow_bfloat16(const float* from, std::int64_t count, void* to) {
+[[maybe_unused]] void narrow_bfloat16(const float* from, std::int64_t count, void* to) {
   Bits16::type* bits = static_cast<Bits16::type*>(to);
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint32_t value = __builtin_bit_cast(std::uint32_t, from[i]);

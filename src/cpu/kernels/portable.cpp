@@ -49,8 +49,8 @@ constexpr Kernels<T> make_kernels() {
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 2;
   kernels.chunk = 256;
-  fill_rows<T, 1, 8>(kernels);
-  fill_rows<T, 2, 4>(kernels);
+  fill_rows<MultiplyAdd<T>, 1, 8>(kernels);
+  fill_rows<MultiplyAdd<T>, 2, 4>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   return kernels;
@@ -62,6 +62,7 @@ constexpr KernelSet kPortableKernels{"portable",
                                      "nothing special",
                                      make_kernels<float>(),
                                      make_kernels<double>(),
+                                     nullptr,
                                      widen_rows<widen_float16_row>,
                                      widen_rows<widen_bfloat16_row>,
                                      narrow_float16,
