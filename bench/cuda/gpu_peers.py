@@ -4,7 +4,7 @@
     python bench/cuda/gpu_peers.py OUT.json [--size 8192] [--only "b64 lhs"]
 
 Peers: the dense product (cuBLAS, the denominator of x), cuBLAS on operands whose dead blocks are set to zero in the
-same call, torch's block-sparse rows (its Triton kernel, with parameters tuned for the shape in the untimed part), and a
+same call, torch's block-sparse rows (its Triton kernel; --tune searches for its parameters first, minutes a case), and a
 plain Triton kernel that skips dead blocks. Each case is timed in rounds of dense, ours, the peers and dense again;
 medians of device time. A result farther than 1e-2 from the masked product (relative, by norm) is left out and named.
 """
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192)
     parser.add_argument("--only", default="", help="cases whose name contains it")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--tune", action="store_true", help="tune torch's block-sparse rows for each case")
     options = parser.parse_args()
     n = options.size
     torch.manual_seed(1)
@@ -55,7 +56,7 @@ def main() -> None:
         for density in DENSITIES if pattern == "random" else (0.0,):
             name = f"b{block} {masks} {pattern}" + (f" d={density:g}" if density else "")
             if options.only in name:
-                cases.append(measure(name, a, b, block, masks.split("+"), pattern, density, options.rounds))
+                cases.append(measure(name, a, b, block, masks.split("+"), pattern, density, options))
     properties = torch.cuda.get_device_properties(0)
     record = {
         "card": properties.name,
@@ -65,6 +66,7 @@ def main() -> None:
         "maskmm": maskmm.__version__,
         "commit": os.environ.get("COMMIT", ""),
         "program": "bench/cuda/gpu_peers.py",
+        "tuned": options.tune,
         "dtype": "bfloat16",
         "size": n,
         "cases": cases,
@@ -73,7 +75,14 @@ def main() -> None:
 
 
 def measure(
-    name: str, a: Any, b: Any, block: int, masks: list[str], pattern: str, density: float, rounds: int
+    name: str,
+    a: Any,
+    b: Any,
+    block: int,
+    masks: list[str],
+    pattern: str,
+    density: float,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     count = a.shape[0] // block
     lhs, rhs, mask_out = (
@@ -85,7 +94,7 @@ def measure(
     expected = masked(zeroed[0] @ zeroed[1], mask_out, block)
     calls = {
         "ours": lambda: maskmm.block_masked_mm(a, b, block, mask_out, lhs, rhs, out=out),
-        **peers(a, b, block, lhs, rhs, mask_out),
+        **peers(a, b, block, lhs, rhs, mask_out, options.tune),
     }
     times: dict[str, list[float]] = {"dense": []}
     wrong = {}
@@ -102,7 +111,7 @@ def measure(
         else:
             wrong[peer] = f"wrong by {distance:.3g}"
     calls["dense"] = lambda: torch.mm(a, b, out=dense)
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for peer in (*times, "dense"):
             times[peer].append(device_ms(calls[peer]))
     medians = {peer: statistics.median(values) for peer, values in times.items()}
@@ -114,7 +123,9 @@ def measure(
     return {"name": name, "live_fraction": live, "ms": medians, "x": x, "left_out": wrong}
 
 
-def peers(a: Any, b: Any, block: int, lhs: Any, rhs: Any, mask_out: Any) -> dict[str, Callable[[], Any]]:
+def peers(
+    a: Any, b: Any, block: int, lhs: Any, rhs: Any, mask_out: Any, tune: bool
+) -> dict[str, Callable[[], Any]]:
     """What takes this case. Everything that depends on the masks' shapes alone is prepared here, untimed."""
     out = torch.empty_like(a)
 
@@ -128,17 +139,18 @@ def peers(a: Any, b: Any, block: int, lhs: Any, rhs: Any, mask_out: Any) -> dict
 
     found = {"expand + cuBLAS": expand, "plain Triton": plain_triton}
     if lhs is not None and rhs is None and mask_out is None:
-        found["torch BSR"] = torch_bsr(masked(a, lhs, block), b, block)
+        found["torch BSR"] = torch_bsr(masked(a, lhs, block), b, block, tune)
     return found
 
 
-def torch_bsr(a: Any, b: Any, block: int) -> Callable[[], Any]:
+def torch_bsr(a: Any, b: Any, block: int, tune: bool) -> Callable[[], Any]:
     triton_ops: Any = importlib.import_module("torch.sparse._triton_ops")
     tuning: Any = importlib.import_module("torch.sparse._triton_ops_meta")
     sparse = a.to_sparse_bsr((block, block))
     zero = torch.zeros(a.shape[0], b.shape[1], device=a.device, dtype=a.dtype)
     out = torch.empty_like(zero)
-    tuning.tune_bsr_dense_addmm(zero, sparse, b, beta=0, store=True)
+    if tune:
+        tuning.tune_bsr_dense_addmm(zero, sparse, b, beta=0, store=True)
     return lambda: triton_ops.bsr_dense_addmm(zero, sparse, b, beta=0, out=out)
 
 
