@@ -4,7 +4,7 @@
     python bench/cuda/gpu_peers.py OUT.json [--size 8192] [--only "b64 lhs"]
 
 Peers: the dense product (cuBLAS, the denominator of x), cuBLAS on operands whose dead blocks are set to zero in the
-same call, torch's block-sparse rows (its Triton kernel; --tune searches for its parameters first, minutes a case), and a
+same call, torch's block-sparse rows (its Triton kernel; --tune looks for parameters first, minutes a case), and a
 plain Triton kernel that skips dead blocks. Each case is timed in rounds of dense, ours, the peers and dense again;
 medians of device time. A result farther than 1e-2 from the masked product (relative, by norm) is left out and named.
 """
