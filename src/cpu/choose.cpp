@@ -57,10 +57,16 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   choice->unit_rows = 64;
   choice->chunk = kernels.chunk;
 
+  // Where each block of B serves one unit, that packs it for itself.
+  const bool rows_differ = c.mask_lhs.present() || c.mask_out.present();
+  choice->streams_b = M <= choice->unit_rows && (!rows_differ || M <= c.m.block);
+
   // Along K.
   choice->k_parts = choose_k_parts<T>(c, K, choice->tile_columns);
   const std::int64_t part = ceil_div(K, choice->k_parts);
-  choice->part_ranges = std::max<std::int64_t>(1, ceil_div(part, (choice->a_in_place ? 8192 : 4096) * 4 / kSize));
+  const std::int64_t longest =
+      choice->a_in_place && choice->streams_b ? part : (choice->a_in_place ? 8192 : 4096) * 4 / kSize;
+  choice->part_ranges = std::max<std::int64_t>(1, ceil_div(part, std::max<std::int64_t>(longest, 1)));
   choice->k_range = std::min(K, round_up(ceil_div(part, choice->part_ranges), 256));
   if (choice->k_parts > 1) choice->k_parts = ceil_div(K, choice->part_ranges * choice->k_range);  // none is empty
   choice->keeps_sums = choice->part_ranges > 1 || choice->k_parts > 1;
@@ -70,8 +76,8 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   // cut last, since each range of them packs B anew.
   constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
   const std::int64_t fewest = choice->a_in_place ? 2 : 4;
-  const std::int64_t fitting =
-      kPanelBytes / (std::max<std::int64_t>(choice->k_range, 1) * kSize) / choice->tile_columns;
+  const std::int64_t packed_k = choice->streams_b ? std::max(choice->chunk, choice->k.block) : choice->k_range;
+  const std::int64_t fitting = kPanelBytes / (std::max<std::int64_t>(packed_k, 1) * kSize) / choice->tile_columns;
   // Of a short K a panel may be a quarter as large and still far wider: fewer walks through the masks and the rows.
   std::int64_t tiles = std::max(std::clamp<std::int64_t>(fitting, fewest, 8), std::min<std::int64_t>(fitting / 4, 64));
   if (choice->k_parts > 1) tiles = 2;
@@ -101,8 +107,9 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   };
   std::int64_t panel_offset;
   // One row more, lest the rows of all slivers meet in the same sets of the caches.
-  choice->sliver_stride = (choice->k_range + 1) * choice->sliver;
-  place(&panel_offset, ceil_div(choice->panel_columns, choice->sliver) * choice->sliver_stride * kSize);
+  choice->sliver_stride = (packed_k + 1) * choice->sliver;
+  const std::int64_t packed_columns = choice->streams_b ? choice->tile_columns : choice->panel_columns;
+  place(&panel_offset, ceil_div(packed_columns, choice->sliver) * choice->sliver_stride * kSize);
   // Rows of packed A start in different sets of the first-level cache.
   choice->lda_packed = round_up(choice->k_range, kStep<T>) + kStep<T>;
   place(&choice->a_offset, choice->a_in_place ? 0 : std::min(choice->unit_rows, M) * choice->lda_packed * kSize);
@@ -120,7 +127,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   }
   const std::int64_t words = ceil_div(choice->k.count(), 64) + 1;
   const std::int64_t range_words = std::min(words, ceil_div(ceil_div(choice->k_range, choice->k.block), 64) + 1);
-  place(&choice->packed_offset, (ceil_div(choice->panel_columns, 16) + 1) * range_words * 8);
+  place(&choice->packed_offset, choice->streams_b ? 0 : (ceil_div(choice->panel_columns, 16) + 1) * range_words * 8);
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ struct Choice {
   std::int64_t lda_packed = 0;
   bool a_in_place = false;  // micro-kernels read A where it is
   bool b_plain = false;     // rows of B are copied as they are
+  bool streams_b = false;   // packed B holds one chunk of a tile and is used once
   bool out_direct = false;  // micro-kernels write the result where it belongs
   int threads = 1;
 

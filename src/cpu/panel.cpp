@@ -8,14 +8,6 @@ namespace {
 using core::ceil_div;
 using core::round_up;
 
-/// Inner elements of a unit.
-template <class T>
-std::int64_t length(const Unit<T>& unit) {
-  std::int64_t k = 0;
-  for (int run = 0; run < unit.run_count; ++run) k += unit.runs[run].k;
-  return k;
-}
-
 }  // namespace
 
 template <class T>
@@ -30,6 +22,7 @@ Panel<T>::Panel(const core::Canonical& canonical, const Choice& choice, std::byt
 template <class T>
 void Panel<T>::open(const Place<T>& place) {
   place_ = place;
+  if (choice_.streams_b) return;
   word_begin_ = place.bk_begin / 64;
   packed_words_ = ceil_div(place.bk_end, 64) - word_begin_;
   const std::int64_t packed_rows = ceil_div(place.j_end - place.j_begin, packed_columns_);
@@ -54,47 +47,50 @@ std::uint64_t& Panel<T>::packed_word(std::int64_t j, std::int64_t bk) {
   return packed_[(j - place_.j_begin) / packed_columns_ * packed_words_ + bk / 64 - word_begin_];
 }
 
-/// Packs what the unit needs of B and is not packed yet. The kernel of the unit before has prefetched it.
+/// Marks block bk of B as packed where the unit needs it; whether it was so already.
 template <class T>
-void Panel<T>::pack_b(const Unit<T>& unit) {
+bool Panel<T>::mark_packed(const Unit<T>& unit, std::int64_t bk) {
+  if (choice_.streams_b) return false;
+  const std::uint64_t bit = std::uint64_t{1} << (bk % 64);
+  bool packed = true;
+  for (std::int64_t j = unit.j; j < unit.j + unit.columns; j += packed_columns_) {
+    std::uint64_t& word = packed_word(j, bk);
+    packed &= (word & bit) != 0;
+    word |= bit;
+  }
+  return packed;
+}
+
+/// Packs what is fresh of `columns` of the unit, from its `column` on: where micro-kernels cannot do it on the way.
+template <class T>
+void Panel<T>::pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t columns) {
+  const Source source{place_.b, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
+  const std::int64_t sliver = choice_.sliver, elements = choice_.pairs ? 2 : 1;
   for (int index = 0; index < unit.run_count; ++index) {
     const Run<T>& run = unit.runs[index];
-    const std::int64_t k = place_.k_begin + (run.b - panel_) / choice_.sliver;
-    for (std::int64_t bk = k / choice_.k.block; choice_.k.begin(bk) < k + run.k; ++bk) {
-      const std::uint64_t bit = std::uint64_t{1} << (bk % 64);
-      for (std::int64_t j = unit.j; j < unit.j + unit.columns; j += packed_columns_) {
-        std::uint64_t& word = packed_word(j, bk);
-        if (word & bit) continue;
-        word |= bit;
-        pack_b_block(bk, j, std::min(packed_columns_, unit.j + unit.columns - j));
+    if (!run.fresh) continue;
+    T* to = run.b + packed_offset(unit.j + column);
+    const std::int64_t k = unit.run_begins[index], rows = std::min(run.k * elements, c_.k.extent - k);
+    const std::int64_t padded = round_up(columns, choice_.lanes);
+    const Source stretch = source.at(k, unit.j + column);
+    if (choice_.b_plain) {
+      kernels_.copy_panel({stretch.data, c_.b.row_stride_bytes, rows, columns, to, sliver, choice_.sliver_stride});
+    } else if (choice_.pairs) {
+      if constexpr (sizeof(T) == sizeof(float)) {
+        pack_pairs_of_rows(*choice_.set, stretch, rows, columns, to, sliver, padded);
       }
+    } else {
+      pack<T>(*choice_.set, stretch, rows, columns, to, sliver, padded);
     }
   }
 }
 
+/// Of column j in packed B, in elements.
 template <class T>
-void Panel<T>::pack_b_block(std::int64_t bk, std::int64_t j, std::int64_t columns) {
-  const Source source{place_.b, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
-  const std::int64_t sliver = choice_.sliver, column = j - place_.j_begin;
-  const std::int64_t k = c_.k.begin(bk), rows = c_.k.size(bk);
-  T* to = panel_ + column / sliver * choice_.sliver_stride + (choice_.k.begin(bk) - place_.k_begin) * sliver +
-          column % sliver;
-  if (choice_.b_plain) {
-    kernels_.copy_panel({raw_b(bk, j), c_.b.row_stride_bytes, rows, columns, to, sliver, choice_.sliver_stride});
-    return;
-  }
-  for (std::int64_t done = 0, part; done < columns; done += part, to += choice_.sliver_stride) {
-    part = std::min(sliver, columns - done);
-    const Source block = source.at(k, j + done);
-    const std::int64_t padded = round_up(part, choice_.lanes);
-    if constexpr (sizeof(T) == sizeof(float)) {
-      if (choice_.pairs) {
-        pack_pairs_of_rows(*choice_.set, block, rows, part, to, sliver, padded);
-        continue;
-      }
-    }
-    pack<T>(*choice_.set, block, rows, part, to, sliver, padded);
-  }
+std::int64_t Panel<T>::packed_offset(std::int64_t j) const {
+  std::int64_t column = j - place_.j_begin;
+  if (choice_.streams_b) column %= choice_.tile_columns;
+  return column / choice_.sliver * choice_.sliver_stride + column % choice_.sliver;
 }
 
 /// Where B is plain: the first element of block bk in column j.
@@ -105,22 +101,22 @@ const void* Panel<T>::raw_b(std::int64_t bk, std::int64_t j) const {
 
 template <class T>
 void Panel<T>::add_block(std::int64_t bk) {
-  Unit<T>* unit = &units_[current_];
+  Unit<T>& unit = units_[current_];
   const std::int64_t k = choice_.k.begin(bk) - place_.k_begin, size = choice_.k.size(bk);
-  bool packed = true;
-  for (std::int64_t j = unit->j; j < unit->j + unit->columns; j += packed_columns_) {
-    packed &= packed_word(j, bk) >> (bk % 64) & 1;
-  }
-  unit->packs |= !packed;
-  const void* raw = packed || !choice_.b_plain ? nullptr : raw_b(bk, unit->j);
-  if (unit->run_count != 0) {
-    Run<T>& run = unit->runs[unit->run_count - 1];
-    if (run.a + run.k == a_rows_ + k && (run.raw_b == nullptr) == (raw == nullptr)) {
+  const bool fresh = !mark_packed(unit, bk);
+  const std::int64_t k_packed = choice_.streams_b ? unit.k : k;
+  unit.k += size;
+  unit.packs |= fresh;
+  if (unit.run_count != 0) {
+    Run<T>& run = unit.runs[unit.run_count - 1];
+    if (run.a + run.k == a_rows_ + k && run.fresh == fresh) {
       run.k += size;
       return;
     }
   }
-  unit->runs[unit->run_count++] = {a_rows_ + k, panel_ + k * choice_.sliver, raw, size};
+  const void* raw = fresh && choice_.b_plain ? raw_b(bk, unit.j) : nullptr;
+  unit.run_begins[unit.run_count] = c_.k.begin(bk);
+  unit.runs[unit.run_count++] = {a_rows_ + k, panel_ + k_packed * choice_.sliver, raw, size, fresh};
 }
 
 template <class T>
@@ -138,8 +134,7 @@ void Panel<T>::flush() {
 
 template <class T>
 void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
-  if (unit.packs) pack_b(unit);
-  const std::int64_t sliver = choice_.sliver, sliver_stride = choice_.sliver_stride, lanes = choice_.lanes;
+  const std::int64_t sliver = choice_.sliver, lanes = choice_.lanes;
   T* sums = place_.sums;
   if (choice_.keeps_sums) sums += (unit.i - place_.i_begin) * choice_.sums_ld + (unit.j - place_.j_begin);
   const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
@@ -150,10 +145,10 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   call.next = next != nullptr ? next->runs : nullptr;
   call.next_end = next != nullptr ? next->runs + next->run_count : nullptr;
   // Units differ in length: the longer the next one, the more each step prefetches.
-  const std::int64_t k = length(unit), next_k = next != nullptr ? length(*next) : 0;
-  call.next_lines = static_cast<int>(std::clamp<std::int64_t>(ceil_div(next_k, k), 1, 4));
+  const std::int64_t next_k = next != nullptr ? next->k : 0;
+  call.next_lines = static_cast<int>(std::clamp<std::int64_t>(ceil_div(next_k, unit.k), 1, 4));
   call.lda = call.next_lda = lda_;
-  call.next_raw_ldb_bytes = c_.b.row_stride_bytes;
+  call.raw_ldb_bytes = c_.b.row_stride_bytes;
   call.ldb = sliver;
   call.lds = choice_.sums_ld;
   call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
@@ -169,15 +164,18 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     columns = std::min(sliver - inside, unit.columns - column);
     const std::int64_t vectors = ceil_div(columns, lanes), tallest = kernels_.rows[vectors];
     const std::int64_t groups = ceil_div(unit.rows, tallest);
-    call.b_offset = (first_column + column) / sliver * sliver_stride + inside;
-    const std::int64_t next_column = next != nullptr ? next->j - place_.j_begin + column : 0;
-    call.next_raw_offset_bytes = column * c_.b.col_stride_bytes;
-    call.next_b_offset = next_column / sliver * sliver_stride + next_column % sliver;
+    call.b_offset = packed_offset(unit.j + column);
+    call.raw_offset_bytes = call.next_raw_offset_bytes = column * c_.b.col_stride_bytes;
+    const bool packs_on_the_way = choice_.b_plain && !choice_.pairs && columns % lanes == 0;
+    if (unit.packs && !packs_on_the_way) pack_b(unit, column, columns);
+    call.copy_ldb = choice_.streams_b && groups == 1 ? 0 : sliver;
+    call.next_b_offset = next != nullptr ? packed_offset(next->j + column) : 0;
     call.next_a = column == 0;
     std::int64_t group = 0;
     for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {
       rows = ceil_div(unit.rows - row, groups - group);
       call.a_offset = call.next_a_offset = row * lda_;
+      call.reads_raw = unit.packs && packs_on_the_way && group == 0;
       call.next_b_row = group * kStep<T> / groups;
       call.next_b_end = (group + 1) * kStep<T> / groups;
       call.src = unit.first ? nullptr : sums + row * choice_.sums_ld + column;

@@ -16,10 +16,12 @@ inline constexpr int kMaxRuns = 16;  // a chunk of 256 elements in blocks of 16
 template <class T>
 struct Unit {
   Run<T> runs[kMaxRuns];
+  std::int64_t run_begins[kMaxRuns];  // in elements of the inner axis
   int run_count = 0;
   std::int64_t i = 0, rows = 0, j = 0, columns = 0;
   bool first = false, last = false;  // of its tile
-  bool packs = false;                // some of its blocks of B may not be packed yet
+  bool packs = false;                // some of its blocks of B are not packed yet
+  std::int64_t k = 0;                // of all runs
   T scale = 1, scale_second = 1, scale_out = 1;
 };
 
@@ -52,8 +54,9 @@ class Panel {
 
  private:
   std::uint64_t& packed_word(std::int64_t j, std::int64_t bk);
-  void pack_b(const Unit<T>& unit);
-  void pack_b_block(std::int64_t bk, std::int64_t j, std::int64_t columns);
+  bool mark_packed(const Unit<T>& unit, std::int64_t bk);
+  void pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t columns);
+  std::int64_t packed_offset(std::int64_t j) const;
   const void* raw_b(std::int64_t bk, std::int64_t j) const;
   void execute(const Unit<T>& unit, const Unit<T>* next);
 

@@ -291,6 +291,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
     Unit<T>& unit = panel_.unit();
     unit.run_count = 0;
     unit.packs = false;
+    unit.k = 0;
     unit.i = i;
     unit.rows = rows;
     unit.j = tile.j;

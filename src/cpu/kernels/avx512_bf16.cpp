@@ -17,6 +17,7 @@ struct DotPairs {
   using Vector = __m512;
   using Factor = __m512i;
   static constexpr int kRawRows = 2;
+  static constexpr bool kPacksOnTheWay = false;
   static Factor load_b(const float* from) { return _mm512_loadu_si512(from); }
   static Factor broadcast_a(const float* from) {
     typedef int Bits __attribute__((may_alias));

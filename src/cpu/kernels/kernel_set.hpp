@@ -10,9 +10,10 @@ namespace maskmm::cpu {
 template <class T>
 struct Run {
   const T* a;
-  const T* b;
-  const void* raw_b;  // where B is not packed yet: its row before packing; or null
+  T* b;
+  const void* raw_b;  // where B is plain and not packed yet: its row before packing; or null
   std::int64_t k;
+  bool fresh;  // B is not packed yet
 };
 
 /// One call of a micro-kernel: dst = scale_out * (src + scale * (sum over the runs of A B)) for a micro-tile.
@@ -28,10 +29,13 @@ struct MicroCall {
   std::int64_t next_a_offset;
   std::int64_t next_lda;
   std::int64_t b_offset;  // of the first column from Run::b
-  std::int64_t ldb;       // from one row of B to the next
+  std::int64_t ldb;       // from one row of packed B to the next
+  bool reads_raw;         // B of runs that have raw_b comes from there, and is packed on the way
+  std::int64_t raw_offset_bytes;
+  std::int64_t raw_ldb_bytes;
+  std::int64_t copy_ldb;  // as ldb; 0 where nobody reads the copy
   std::int64_t next_b_offset;
   std::int64_t next_raw_offset_bytes;  // from Run::raw_b
-  std::int64_t next_raw_ldb_bytes;
   std::int64_t next_b_row;  // of each kStep rows of B in `next`, the rows [next_b_row, next_b_end) are prefetched
   std::int64_t next_b_end;
   bool next_a;   // prefetch A too

@@ -24,7 +24,8 @@ struct MultiplyAdd {
   using Element = T;
   using Vector = typename Simd<T>::Vector;
   using Factor = Vector;
-  static constexpr int kRawRows = 1;  // of B before packing, in one of packed B
+  static constexpr int kRawRows = 1;            // of B before packing, in one of packed B
+  static constexpr bool kPacksOnTheWay = true;  // whether micro-kernels read B before packing
   static Factor load_b(const T* from) { return Simd<T>::load(from); }
   static Factor broadcast_a(const T* from) { return Simd<T>::broadcast(*from); }
   static Vector add_product(Vector sum, Factor a, Factor b) { return sum + a * b; }
@@ -50,7 +51,7 @@ struct Prefetcher {
     raw = run->raw_b != nullptr;
     b = raw ? static_cast<const char*>(run->raw_b) + call.next_raw_offset_bytes
             : reinterpret_cast<const char*>(run->b + call.next_b_offset);
-    ldb_bytes = raw ? call.next_raw_ldb_bytes * Math::kRawRows : call.ldb * static_cast<std::int64_t>(sizeof(T));
+    ldb_bytes = raw ? call.raw_ldb_bytes * Math::kRawRows : call.ldb * static_cast<std::int64_t>(sizeof(T));
     left = run->k;
   }
   template <int MR, int NV>
@@ -67,7 +68,7 @@ struct Prefetcher {
     for (std::int64_t row = call.next_b_row; row < call.next_b_end; ++row) {
       const char* line = b + row * ldb_bytes;
       if (Math::kRawRows > 1 && raw) {
-        for (int part = 0; part < Math::kRawRows; ++part, line += call.next_raw_ldb_bytes) {
+        for (int part = 0; part < Math::kRawRows; ++part, line += call.raw_ldb_bytes) {
           MASKMM_UNROLL
           for (int j = 0; j < kRowBytes / Math::kRawRows; j += kLine) __builtin_prefetch(line + j, 0, 2);
         }
@@ -105,27 +106,47 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
   Prefetcher<Math> prefetcher(call);
   for (const Run<T>* run = call.runs; run != call.runs_end; ++run) {
     const T* a = run->a + call.a_offset;
-    const T* b = run->b + call.b_offset;
-    std::int64_t k = run->k;
-    const auto multiply = [&] {
-      typename Math::Factor bv[NV];
-      MASKMM_UNROLL
-      for (int j = 0; j < NV; ++j) bv[j] = Math::load_b(b + j * S::kLanes);
-      MASKMM_UNROLL
-      for (int i = 0; i < MR; ++i) {
-        const typename Math::Factor av = Math::broadcast_a(a + i * lda);
+    const auto walk = [&](auto load_row) {
+      const auto multiply = [&] {
+        typename Math::Factor bv[NV];
+        load_row(bv);
         MASKMM_UNROLL
-        for (int j = 0; j < NV; ++j) c[i][j] = Math::add_product(c[i][j], av, bv[j]);
-      }
-      ++a;
-      b += ldb;
-    };
-    for (; k >= kStep<T>; k -= kStep<T>) {
-      prefetcher.template step<MR, NV>(call);
+        for (int i = 0; i < MR; ++i) {
+          const typename Math::Factor av = Math::broadcast_a(a + i * lda);
+          MASKMM_UNROLL
+          for (int j = 0; j < NV; ++j) c[i][j] = Math::add_product(c[i][j], av, bv[j]);
+        }
+        ++a;
+      };
+      std::int64_t k = run->k;
+      for (; k >= kStep<T>; k -= kStep<T>) {
+        prefetcher.template step<MR, NV>(call);
 #pragma GCC unroll 4
-      for (int step = 0; step < kStep<T>; ++step) multiply();
+        for (int step = 0; step < kStep<T>; ++step) multiply();
+      }
+      for (; k > 0; --k) multiply();
+    };
+    T* packed = run->b + call.b_offset;
+    if constexpr (Math::kPacksOnTheWay) {
+      if (call.reads_raw && run->raw_b != nullptr) {
+        const char* raw = static_cast<const char*>(run->raw_b) + call.raw_offset_bytes;
+        walk([&](typename Math::Factor* row) {
+          MASKMM_UNROLL
+          for (int j = 0; j < NV; ++j) {
+            row[j] = Math::load_b(reinterpret_cast<const T*>(raw) + j * S::kLanes);
+            S::store(packed + j * S::kLanes, row[j]);
+          }
+          raw += call.raw_ldb_bytes;
+          packed += call.copy_ldb;
+        });
+        continue;
+      }
     }
-    for (; k > 0; --k) multiply();
+    walk([&](typename Math::Factor* row) {
+      MASKMM_UNROLL
+      for (int j = 0; j < NV; ++j) row[j] = Math::load_b(packed + j * S::kLanes);
+      packed += ldb;
+    });
   }
   const auto finish = [&](auto result) {
     MASKMM_UNROLL
