@@ -10,6 +10,7 @@
 
 #include "call.hpp"
 #include "convert.hpp"
+#include "core/derivative_table.hpp"
 #include "core/execute.hpp"
 #include "core/problem.hpp"
 #include "device_view.hpp"
@@ -24,10 +25,10 @@ namespace {
 
 constexpr std::int64_t kForeignStream = -1;
 
-nb::object block_masked_mm(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
-                           nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
-  const Call call({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
-  if (is_on_gpu(call.stream())) return block_masked_mm_with_copies(call, out);
+nb::object execute(const PythonArguments& arguments) {
+  const Call call(arguments);
+  const nb::handle out = arguments.out;
+  if (is_on_gpu(call.stream())) return execute_with_copies(call, out);
   const core::Problem problem = call.problem();
   nb::object result;
   MutableView view;
@@ -39,6 +40,17 @@ nb::object block_masked_mm(nb::handle a, nb::handle b, nb::handle block_size, nb
   }
   without_gil([&] { core::execute(problem, view); });
   return result;
+}
+
+nb::object block_masked_mm(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
+                           nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
+  return execute({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
+}
+
+nb::object block_masked_dot(nb::handle x, nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out,
+                            nb::handle mask_lhs, nb::handle mask_rhs, nb::handle stream, nb::handle out,
+                            nb::handle precision) {
+  return execute({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision, x});
 }
 
 nb::tuple tuple_of(const Explanation& explanation) {
@@ -59,8 +71,16 @@ nb::tuple explain(nb::handle a, nb::handle b, nb::handle block_size, nb::handle 
 nb::object block_masked_mm_on_device(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out,
                                      nb::handle mask_lhs, nb::handle mask_rhs, nb::handle stream, nb::handle out,
                                      nb::handle precision, std::uintptr_t current_stream, nb::handle empty) {
-  return multiply_views({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision},
-                        reinterpret_cast<void*>(current_stream), empty);
+  return execute_views({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision},
+                       reinterpret_cast<void*>(current_stream), empty);
+}
+
+nb::object block_masked_dot_on_device(nb::handle x, nb::handle a, nb::handle b, nb::handle block_size,
+                                      nb::handle mask_out, nb::handle mask_lhs, nb::handle mask_rhs, nb::handle stream,
+                                      nb::handle out, nb::handle precision, std::uintptr_t current_stream,
+                                      nb::handle empty) {
+  return execute_views({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision, x},
+                       reinterpret_cast<void*>(current_stream), empty);
 }
 
 nb::tuple explain_on_device(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
@@ -77,6 +97,25 @@ nb::tuple result_type(nb::handle a, nb::handle b, nb::handle block_size, nb::han
   nb::list shape;
   for (const std::int64_t size : problem.result_shape) shape.append(size);
   return nb::make_tuple(nb::tuple(shape), name_of(problem.result_dtype));
+}
+
+/// One tuple for each row: operation, input, the operation that its gradient is, that one's arguments as text ("b.T"),
+/// which of m, n and k its blocks are, and whether the cotangent multiplies the result.
+nb::list derivative_table() {
+  const auto text = [](const core::Term& term) {
+    return std::string(core::name_of(term.name)) + (term.transposed ? ".T" : "");
+  };
+  nb::list rows;
+  for (const core::Derivative& row : core::kDerivatives) {
+    nb::dict arguments;
+    for (const auto& [name, term] : row.arguments()) {
+      if (term.name != core::Name::nothing) arguments[core::name_of(name)] = text(term);
+    }
+    rows.append(nb::make_tuple(core::name_of(row.operation), core::name_of(row.input), core::name_of(row.gradient),
+                               arguments, nb::make_tuple(row.blocks[0], row.blocks[1], row.blocks[2]),
+                               row.times_cotangent));
+  }
+  return rows;
 }
 
 void translate_error(const std::exception_ptr& pointer, void*) {
@@ -225,6 +264,22 @@ NB_MODULE(_maskmm, module) {
   const char* const explanation = "tuple[Device, str, str, str, int, float, int]";
   define("block_masked_mm", &block_masked_mm, "", "typing.Any");
   define("explain", &explain, "", explanation);
+  const char* const dot_arguments =
+      "(x: object, a: object, b: object, block_size: object, mask_out: object, mask_lhs: object, mask_rhs: object, "
+      "stream: object, out: object, precision: object";
+  const std::string dot = std::string("def block_masked_dot") + dot_arguments + ", /) -> typing.Any";
+  module.def("block_masked_dot", &block_masked_dot, nb::arg().none(), nb::arg().none(), nb::arg().none(),
+             nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+             nb::arg().none(), nb::sig(dot.c_str()));
+  const std::string dot_on_device = std::string("def block_masked_dot_on_device") + dot_arguments +
+                                    ", current_stream: int, empty: object, /) -> typing.Any";
+  module.def("block_masked_dot_on_device", &block_masked_dot_on_device, nb::arg().none(), nb::arg().none(),
+             nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+             nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::sig(dot_on_device.c_str()));
+  module.def("derivative_table", &derivative_table,
+             nb::sig("def derivative_table() -> list[tuple[str, str, str, dict[str, str], tuple[int, int, int], "
+                     "bool]]"),
+             "src/core/derivative_table.hpp, for maskmm._derivatives.");
   define("result_type", &result_type, "", "tuple[tuple[int, ...], str]");
   define("block_masked_mm_on_device", &block_masked_mm_on_device, ", current_stream: int, empty: object", "typing.Any",
          nb::arg(), nb::arg().none());

@@ -12,9 +12,10 @@
 
 namespace maskmm::python {
 
-/// The nine arguments of block_masked_mm as Python gave them; they outlive the Call.
+/// The arguments of block_masked_mm, or with x those of block_masked_dot, as Python gave them; they outlive the Call.
 struct PythonArguments {
   nb::handle a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision;
+  nb::handle x = {};
 };
 
 /// The arguments of a call. What they borrow is held until the Call ends.
@@ -26,6 +27,7 @@ class Call {
         precision_(parse_precision(given.precision)),
         a_(borrow(given.a, "a", a_keeper_)),
         b_(borrow(given.b, "b", b_keeper_)) {
+    if (given.x.is_valid()) x_ = borrow(given.x, "x", x_keeper_);
     if (!given.mask_out.is_none()) mask_out_ = borrow_mask(given.mask_out, "mask_out", mask_out_keeper_);
     if (!given.mask_lhs.is_none()) mask_lhs_ = borrow_mask(given.mask_lhs, "mask_lhs", mask_lhs_keeper_);
     if (!given.mask_rhs.is_none()) mask_rhs_ = borrow_mask(given.mask_rhs, "mask_rhs", mask_rhs_keeper_);
@@ -36,16 +38,17 @@ class Call {
   core::Problem problem() const { return problem_on(stream_); }
   /// As if `stream` had been given.
   core::Problem problem_on(const StreamOrDevice& stream) const {
-    return core::make_problem({a_, b_, block_size_, mask_out_, mask_lhs_, mask_rhs_, stream, out_, precision_});
+    return core::make_problem(
+        {a_, b_, block_size_, mask_out_, mask_lhs_, mask_rhs_, stream, out_, precision_, x_ ? &*x_ : nullptr});
   }
 
  private:
-  Keeper a_keeper_, b_keeper_, mask_out_keeper_, mask_lhs_keeper_, mask_rhs_keeper_, out_keeper_;
+  Keeper x_keeper_, a_keeper_, b_keeper_, mask_out_keeper_, mask_lhs_keeper_, mask_rhs_keeper_, out_keeper_;
   BlockSize block_size_;
   StreamOrDevice stream_;
   Precision precision_;
   View a_, b_;
-  std::optional<View> mask_out_, mask_lhs_, mask_rhs_;
+  std::optional<View> mask_out_, mask_lhs_, mask_rhs_, x_;
   std::optional<MutableView> out_;
 };
 

@@ -98,7 +98,7 @@ const View* view_of_device_view(nb::handle object) {
   return object.type().is(device_view_type) ? &nb::inst_ptr<DeviceView>(object)->view : nullptr;
 }
 
-nb::object multiply_views(const PythonArguments& arguments, void* current_stream, nb::handle empty) {
+nb::object execute_views(const PythonArguments& arguments, void* current_stream, nb::handle empty) {
   const Call call(arguments);
   const core::Problem problem = problem_of(call, current_stream);
   const bool by_dlpack = empty.is_none();

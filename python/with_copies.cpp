@@ -56,7 +56,7 @@ core::Problem problem_of(const Call& call) {
 
 bool is_on_gpu(const StreamOrDevice& stream) { return stream.given && stream.stream.device.type == DeviceType::gpu; }
 
-nb::object block_masked_mm_with_copies(const Call& call, nb::handle out) {
+nb::object execute_with_copies(const Call& call, nb::handle out) {
   core::Problem problem = problem_of(call);
   MutableView on_host;
   const nb::object result = empty_array(problem.result_shape, problem.result_dtype, on_host);
@@ -66,6 +66,8 @@ nb::object block_masked_mm_with_copies(const Call& call, nb::handle out) {
     const Copied a(problem.a, device), b(problem.b, device);
     problem.a = a.view();
     problem.b = b.view();
+    const Copied x(problem.x, device);
+    if (problem.is_dot) problem.x = x.view();
     synchronize(Stream{device});  // the memory was allocated in the order of that stream
     core::execute(problem, on_gpu.mutable_view());
     synchronize(problem.stream);

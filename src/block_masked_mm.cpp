@@ -27,6 +27,13 @@ void execute(const Problem& problem, const MutableView& result) {
   }
 }
 
+array execute(const Problem& problem) {
+  array result = problem.out ? array::borrow(*problem.out)
+                             : array(problem.result_shape, problem.result_dtype, problem.stream.device);
+  execute(problem, result.mutable_view());
+  return result;
+}
+
 Explanation explain(const Problem& problem) {
   if (is_empty(problem.result_shape)) {
     return {.device = problem.stream.device, .kernel = "none", .isa = "", .reason = "the result is empty"};
@@ -43,11 +50,7 @@ Explanation explain(const Problem& problem) {
 array block_masked_mm(const View& a, const View& b, BlockSize block_size, const std::optional<View>& mask_out,
                       const std::optional<View>& mask_lhs, const std::optional<View>& mask_rhs, StreamOrDevice stream,
                       const std::optional<MutableView>& out, Precision precision) {
-  const core::Problem problem =
-      core::make_problem({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
-  array result = out ? array::borrow(*out) : array(problem.result_shape, problem.result_dtype, problem.stream.device);
-  core::execute(problem, result.mutable_view());
-  return result;
+  return core::execute(core::make_problem({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision}));
 }
 
 Explanation explain(const View& a, const View& b, BlockSize block_size, const std::optional<View>& mask_out,

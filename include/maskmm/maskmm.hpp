@@ -2,6 +2,7 @@
 #pragma once
 
 #include "maskmm/array.hpp"
+#include "maskmm/block_masked_dot.hpp"
 #include "maskmm/block_masked_mm.hpp"
 #include "maskmm/dtype.hpp"
 #include "maskmm/error.hpp"

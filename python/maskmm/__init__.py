@@ -1,7 +1,7 @@
 """Matrix products that leave whole blocks out, at the speed of a dense library per block that is kept."""
 
 from maskmm import patterns
-from maskmm._front import Explanation, block_masked_mm, explain
+from maskmm._front import Explanation, block_masked_dot, block_masked_mm, explain
 from maskmm._maskmm import (
     Device,
     DeviceType,
@@ -28,6 +28,7 @@ __all__ = [
     "Explanation",
     "Stream",
     "__version__",
+    "block_masked_dot",
     "block_masked_mm",
     "cpu",
     "cpu_isa",

@@ -13,28 +13,30 @@ from maskmm._maskmm import Device, DeviceType, Stream
 
 # Frameworks and their array types; maskmm._fronts has a module of the same name for each, and one for DLPack.
 _FRAMEWORKS = (("torch", "Tensor"), ("cupy", "ndarray"), ("jax", "Array"))
-_NAMES = ("a", "b", "mask_out", "mask_lhs", "mask_rhs", "out")
+_NAMES = ("x", "a", "b", "mask_out", "mask_lhs", "mask_rhs", "out")
 _fronts: dict[str, Front] = {}  # loaded so far
 
 
-def choose(a: Any, b: Any, mask_out: Any, mask_lhs: Any, mask_rhs: Any, out: Any) -> Front | None:
-    """The front of the arguments that lie on a GPU; None where none does.
+def choose(
+    a: Any, b: Any, mask_out: Any, mask_lhs: Any, mask_rhs: Any, out: Any, x: Any = None
+) -> Front | None:
+    """The front of the arguments that lie on a GPU; None where none does. x is block_masked_dot's.
 
     Raises:
-        TypeError: a, b and out are not all of that framework, or a mask lies on a GPU and is of another.
+        TypeError: x, a, b and out are not all of that framework, or a mask lies on a GPU and is of another.
     """
     front = None
-    arrays = (a, b, mask_out, mask_lhs, mask_rhs, out)
-    for x in arrays:
-        if x is None or type(x) is np.ndarray or (front is not None and front.is_own(x)):
+    arrays = (x, a, b, mask_out, mask_lhs, mask_rhs, out)
+    for array in arrays:
+        if array is None or type(array) is np.ndarray or (front is not None and front.is_own(array)):
             continue  # devices are compared later
-        own = _front_of(x)
+        own = _front_of(array)
         if own is None:
             continue
         if front is not None:
             raise _mixed(arrays)
         front = own
-    if front is None or (front.is_own(a) and front.is_own(b) and (out is None or front.is_own(out))):
+    if front is None or all(front.is_own(array) for array in (a, b, x, out) if array is not None):
         return front
     raise _mixed(arrays)
 

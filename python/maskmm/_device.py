@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from maskmm import _maskmm
@@ -49,18 +51,35 @@ class Front(Protocol):
 
 def block_masked_mm(front: Front, arguments: Arguments, out: Any) -> Any:
     """maskmm.block_masked_mm for arrays on a GPU. The work is enqueued in the order of the stream."""
-    stream = arguments[6]
-    if isinstance(stream, Stream) and stream.device.type is DeviceType.gpu:
-        with front.allocating_on(stream):
-            result = _maskmm.block_masked_mm_on_device(*_lend(front, *arguments), front.empty)
-    else:
-        result = _maskmm.block_masked_mm_on_device(*_lend(front, *arguments), front.empty)
-    return front.finished(result) if out is None else out
+    return _run(front, _maskmm.block_masked_mm_on_device, arguments, out)
+
+
+def block_masked_dot(front: Front, x: Any, arguments: Arguments, out: Any) -> Any:
+    """maskmm.block_masked_dot for arrays on a GPU; `arguments` are those without x."""
+    handle = _handle(front, arguments[0], arguments[6])
+    return _run(
+        front, partial(_maskmm.block_masked_dot_on_device, front.borrow("x", x, handle)), arguments, out
+    )
 
 
 def explain(front: Front, arguments: Arguments) -> tuple[Device, str, str, str, int, float, int]:
     """What maskmm.explain needs, for arrays on a GPU."""
     return _maskmm.explain_on_device(*_lend(front, *arguments))
+
+
+def _run(front: Front, function: Callable[..., Any], arguments: Arguments, out: Any) -> Any:
+    stream = arguments[6]
+    if isinstance(stream, Stream) and stream.device.type is DeviceType.gpu:
+        with front.allocating_on(stream):
+            result = function(*_lend(front, *arguments), front.empty)
+    else:
+        result = function(*_lend(front, *arguments), front.empty)
+    return front.finished(result) if out is None else out
+
+
+def _handle(front: Front, a: Any, stream: Any) -> int:
+    """The cudaStream_t that the call's work goes to."""
+    return stream.handle if isinstance(stream, Stream) else front.current_stream(a)
 
 
 def _lend(

@@ -1,5 +1,5 @@
-"""``block_masked_mm`` and ``explain``. What lies in host memory goes to the extension as it is; arrays on a GPU go by
-way of the front of their framework.
+"""``block_masked_mm``, ``block_masked_dot`` and ``explain``. What lies in host memory goes to the extension as it is;
+arrays on a GPU go by way of the front of their framework.
 """
 
 from __future__ import annotations
@@ -233,6 +233,63 @@ def block_masked_mm(
     return _device.block_masked_mm(
         front, (a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision), out
     )
+
+
+def block_masked_dot(
+    x: Array,
+    a: Array,
+    b: Array,
+    /,
+    block_size: BlockSize = 64,
+    mask_out: Mask | None = None,
+    mask_lhs: Mask | None = None,
+    mask_rhs: Mask | None = None,
+    *,
+    stream: AnyStream | None = None,
+    out: Any = None,
+    precision: Literal["ieee", "tf32"] = "ieee",
+) -> Any:
+    """Multiplies x, element by element, with a masked product that is never stored, and sums each block::
+
+        dot[bi,bj] = mask_out[bi,bj] * sum over i, j of x[bi,bj][i,j] * (sum over live bk of
+                     mask_lhs[bi,bk] * mask_rhs[bk,bj] * (a[bi,bk] @ b[bk,bj]))[i,j]
+
+    where i and j walk the elements of block (bi, bj). Triples are live as in ``block_masked_mm``: what is not
+    live contributes nothing and is not read, x included where a block of the product has no live triple;
+    those are zero. It is the derivative of ``(x * block_masked_mm(a, b)).sum()`` by mask_out, and with the
+    roles changed those by the other masks.
+
+    Args:
+        x: (..., M, N), as the product of a and b: without the axes that a 1-D a or b drops. Its batch axes
+            broadcast with the others. Any real type; an integer or bool type takes that of a and b.
+        a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, precision: as of ``block_masked_mm``. Any of
+            x, a and b may be of an integer or bool type beside a float one.
+        out: as of ``block_masked_mm``, with the shape and type of this result.
+
+    Returns:
+        An array of the shape (..., ceil(M/m), ceil(N/n)), or ``out``: float64 where x, a or b is float64,
+        else float32, which is what the sums run in. Their order is fixed.
+
+    Raises:
+        ValueError, TypeError, MemoryError, NotImplementedError, RuntimeError: as ``block_masked_mm``.
+
+    >>> import numpy as np, maskmm
+    >>> x = np.full((128, 64), 0.25, np.float32)
+    >>> a = np.ones((128, 256), np.float32)
+    >>> b = np.ones((256, 64), np.float32)
+    >>> maskmm.block_masked_dot(x, a, b, mask_lhs=maskmm.patterns.causal(2, 4))
+    array([[196608.],
+           [262144.]], dtype=float32)
+    >>> product = maskmm.block_masked_mm(a, b, mask_lhs=maskmm.patterns.causal(2, 4))
+    >>> (x * product).reshape(2, 64, 1, 64).sum(axis=(1, 3))
+    array([[196608.],
+           [262144.]], dtype=float32)
+    """
+    front = choose(a, b, mask_out, mask_lhs, mask_rhs, out, x)
+    arguments = (a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision)
+    if front is None:
+        return _maskmm.block_masked_dot(x, *arguments)
+    return _device.block_masked_dot(front, x, arguments, out)
 
 
 def explain(

@@ -177,6 +177,37 @@ def explain(
     precision: object,
     /,
 ) -> tuple[Device, str, str, str, int, float, int]: ...
+def block_masked_dot(
+    x: object,
+    a: object,
+    b: object,
+    block_size: object,
+    mask_out: object,
+    mask_lhs: object,
+    mask_rhs: object,
+    stream: object,
+    out: object,
+    precision: object,
+    /,
+) -> Any: ...
+def block_masked_dot_on_device(
+    x: object,
+    a: object,
+    b: object,
+    block_size: object,
+    mask_out: object,
+    mask_lhs: object,
+    mask_rhs: object,
+    stream: object,
+    out: object,
+    precision: object,
+    current_stream: int,
+    empty: object,
+    /,
+) -> Any: ...
+def derivative_table() -> list[tuple[str, str, str, dict[str, str], tuple[int, int, int], bool]]:
+    """src/core/derivative_table.hpp, for maskmm._derivatives."""
+
 def result_type(
     a: object,
     b: object,

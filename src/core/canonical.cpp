@@ -38,7 +38,7 @@ View with_dropped_axes(const Problem& problem, const MutableView& result) {
 }
 
 struct Operands {
-  Operand* items[6];
+  Operand* items[7];
   int count = 0;
 };
 
@@ -73,8 +73,8 @@ void swap_roles(Canonical& canonical) {
   std::swap(canonical.m, canonical.n);
   std::swap(canonical.a, canonical.b);
   std::swap(canonical.mask_lhs, canonical.mask_rhs);
-  for (Operand* operand :
-       {&canonical.a, &canonical.b, &canonical.out, &canonical.mask_out, &canonical.mask_lhs, &canonical.mask_rhs}) {
+  for (Operand* operand : {&canonical.a, &canonical.b, &canonical.out, &canonical.x, &canonical.mask_out,
+                           &canonical.mask_lhs, &canonical.mask_rhs}) {
     transpose(*operand);
   }
   canonical.swapped = !canonical.swapped;
@@ -101,20 +101,23 @@ Canonical canonicalize(const Problem& problem, const MutableView& result) {
   canonical.mask_out = make_operand(problem.mask_out);
   canonical.mask_lhs = make_operand(problem.mask_lhs);
   canonical.mask_rhs = make_operand(problem.mask_rhs);
-  canonical.accumulate = accumulate_type(problem.result_dtype);
+  canonical.x = make_operand(problem.x);
+  canonical.promoted = problem.operand_dtype;
+  canonical.accumulate = problem.accumulate_dtype;
   canonical.precision = problem.precision;
   canonical.device = problem.stream.device;
 
   Operands operands;
-  for (Operand* operand :
-       {&canonical.a, &canonical.b, &canonical.out, &canonical.mask_out, &canonical.mask_lhs, &canonical.mask_rhs}) {
+  for (Operand* operand : {&canonical.a, &canonical.b, &canonical.out, &canonical.x, &canonical.mask_out,
+                           &canonical.mask_lhs, &canonical.mask_rhs}) {
     if (!operand->batch_strides_bytes.empty()) operands.items[operands.count++] = operand;
   }
   collapse_batch(canonical.batch, operands);
   for (const std::int64_t size : canonical.batch) canonical.batch_size *= size;
 
-  const std::int64_t item = static_cast<std::int64_t>(size_of(canonical.out.dtype));
-  if (canonical.n.extent > 1 && canonical.out.col_stride_bytes != item && canonical.out.row_stride_bytes == item) {
+  const Operand& walked = problem.is_dot ? canonical.x : canonical.out;
+  const std::int64_t item = static_cast<std::int64_t>(size_of(walked.dtype));
+  if (canonical.n.extent > 1 && walked.col_stride_bytes != item && walked.row_stride_bytes == item) {
     swap_roles(canonical);
   }
   return canonical;

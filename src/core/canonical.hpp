@@ -1,5 +1,6 @@
 // Canonical: one form for every call. The added axes of 1-D operands are there, batch axes are broadcast and collapsed,
-// and the roles are swapped (C^T = B^T A^T) where the result's columns are contiguous and its rows are not.
+// and the roles are swapped (C^T = B^T A^T) where the columns of the result (or of x) are contiguous and its rows are
+// not.
 #pragma once
 
 #include <cstddef>
@@ -30,10 +31,12 @@ struct Canonical {
   std::int64_t batch_size = 1;        // product of batch; M, N and it are at least 1 when a back end runs
   Operand a;                          // M x K
   Operand b;                          // K x N
-  Operand out;                        // M x N, of the promoted type
+  Operand out;                        // M x N, of the promoted type; with x, m.count() x n.count() of `accumulate`
+  Operand x;                          // M x N: present in a block_masked_dot
   Operand mask_out;                   // m.count() x n.count()
   Operand mask_lhs;                   // m.count() x k.count()
   Operand mask_rhs;                   // k.count() x n.count()
+  Dtype promoted = Dtype::float32;    // of a and b: what integers among the operands become
   Dtype accumulate = Dtype::float32;  // float32, or float64 for float64
   Precision precision = Precision::ieee;
   Device device;

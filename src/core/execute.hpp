@@ -5,8 +5,11 @@
 
 namespace maskmm::core {
 
-/// Writes the product to `result`, which has problem.result_shape and problem.result_dtype and overlaps no input.
+/// Writes the product, or its dot, to `result`, which has problem.result_shape and problem.result_dtype and overlaps no
+/// input.
 void execute(const Problem& problem, const MutableView& result);
+/// The same into problem.out, or into a new array.
+array execute(const Problem& problem);
 
 /// What execute would do.
 Explanation explain(const Problem& problem);

@@ -40,12 +40,36 @@ void check_view(const char* name, const View& view) {
   }
 }
 
+void check_some_float(const View& a, const View& b, const View* x) {
+  if (is_floating(a.dtype) || is_floating(b.dtype) || (x != nullptr && is_floating(x->dtype))) return;
+  if (x == nullptr) {
+    throw type_error(string("a, b: expected float16, bfloat16, float32 or float64 for at least one of them, got ") +
+                     name_of(a.dtype) + " and " + name_of(b.dtype));
+  }
+  throw type_error(string("x, a, b: expected float16, bfloat16, float32 or float64 for at least one of them, got ") +
+                   name_of(x->dtype) + ", " + name_of(a.dtype) + " and " + name_of(b.dtype));
+}
+
 void check_operand(const char* name, const View& view) {
   check_view(name, view);
   if (is_complex(view.dtype)) {
     throw type_error(string(name) + ": expected float16, bfloat16, float32 or float64, got " + name_of(view.dtype));
   }
   if (view.ndim() == 0) throw shape_error(string(name) + ": expected at least 1 axis, got a 0-D array");
+}
+
+/// x of a dot: the axes `axes`, which nothing broadcasts, after any batch axes.
+void check_x(const View& x, const Dims& axes) {
+  check_view("x", x);
+  if (is_complex(x.dtype)) {
+    throw type_error(string("x: expected float16, bfloat16, float32 or float64, got ") + name_of(x.dtype));
+  }
+  bool fits = x.ndim() >= axes.size();
+  for (int i = 1; fits && i <= axes.size(); ++i) fits = x.shape[x.ndim() - i] == axes[axes.size() - i];
+  if (fits) return;
+  string expected = "(...";
+  for (const std::int64_t axis : axes) expected += ", " + quote(axis);
+  throw shape_error("x: expected " + expected + ") as the product of a and b has, got " + to_string(x.shape));
 }
 
 void check_same_device(const char* name, const View& view, Device device) {
@@ -108,6 +132,7 @@ void check_out(const MutableView& out, const Problem& problem, const Arguments& 
   const auto check = [&](const char* name, const View& input) {
     if (overlap(out, input)) throw shape_error(string("out: overlaps ") + name + " in memory");
   };
+  if (arguments.x != nullptr) check("x", *arguments.x);
   check("a", arguments.a);
   check("b", arguments.b);
   if (arguments.mask_out) check("mask_out", *arguments.mask_out);
@@ -143,14 +168,11 @@ View with_block_axes(const View& mask, bool has_rows, bool has_cols) {
 }  // namespace
 
 Problem make_problem(const Arguments& arguments) {
-  const auto& [a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision] = arguments;
+  const auto& [a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision, x] = arguments;
   check_block_size(block_size);
   check_operand("a", a);
   check_operand("b", b);
-  if (!is_floating(a.dtype) && !is_floating(b.dtype)) {
-    throw type_error(string("a, b: expected float16, bfloat16, float32 or float64 for at least one of them, got ") +
-                     name_of(a.dtype) + " and " + name_of(b.dtype));
-  }
+  check_some_float(a, b, x);
   check_same_device("b", b, a.device);
 
   const bool has_rows = a.ndim() > 1, has_cols = b.ndim() > 1;
@@ -167,6 +189,10 @@ Problem make_problem(const Arguments& arguments) {
                       to_string(b.shape));
   }
 
+  if (x != nullptr) {
+    check_x(*x, mask_axes(has_rows, problem.M, has_cols, problem.N));
+    check_same_device("x", *x, a.device);
+  }
   const std::int64_t blocks_m = ceil_div(problem.M, block_size.m), blocks_n = ceil_div(problem.N, block_size.n),
                      blocks_k = ceil_div(problem.K, block_size.k);
   const Dims axes_out = mask_axes(has_rows, blocks_m, has_cols, blocks_n);
@@ -183,10 +209,15 @@ Problem make_problem(const Arguments& arguments) {
   if (mask_rhs) widen_batch(problem.batch, "mask_rhs", *mask_rhs, axes_rhs.size());
   problem.result_has_rows = has_rows;
   problem.result_has_cols = has_cols;
+  if (x != nullptr) widen_batch(problem.batch, "x", *x, mask_axes(has_rows, 0, has_cols, 0).size());
+  problem.is_dot = x != nullptr;
   problem.result_shape = problem.batch;
-  if (has_rows) problem.result_shape.push_back(problem.M);
-  if (has_cols) problem.result_shape.push_back(problem.N);
-  problem.result_dtype = promote(a.dtype, b.dtype);
+  if (has_rows) problem.result_shape.push_back(x != nullptr ? blocks_m : problem.M);
+  if (has_cols) problem.result_shape.push_back(x != nullptr ? blocks_n : problem.N);
+  problem.operand_dtype = is_floating(a.dtype) || is_floating(b.dtype) ? promote(a.dtype, b.dtype) : x->dtype;
+  problem.accumulate_dtype =
+      accumulate_type(x != nullptr ? promote(problem.operand_dtype, x->dtype) : problem.operand_dtype);
+  problem.result_dtype = x != nullptr ? problem.accumulate_dtype : problem.operand_dtype;
   if (out) check_out(*out, problem, arguments);
   problem.out = out;
 
@@ -198,6 +229,7 @@ Problem make_problem(const Arguments& arguments) {
   problem.mask_out = spread(mask_out, has_rows, has_cols, {blocks_m, blocks_n});
   problem.mask_lhs = spread(mask_lhs, has_rows, true, {blocks_m, blocks_k});
   problem.mask_rhs = spread(mask_rhs, true, has_cols, {blocks_k, blocks_n});
+  if (x != nullptr) problem.x = spread(*x, has_rows, has_cols, {problem.M, problem.N});
   return problem;
 }
 

@@ -18,6 +18,7 @@ struct Arguments {
   StreamOrDevice stream;
   const std::optional<MutableView>& out;
   Precision precision;
+  const View* x = nullptr;  // of block_masked_dot; null: block_masked_mm
 };
 
 /// Views with the added axes of 1-D operands and broadcast batch axes (stride 0), all of the shape
@@ -27,10 +28,14 @@ struct Problem {
   std::int64_t M = 0, N = 0, K = 0;
   Dims batch;
   View a, b, mask_out, mask_lhs, mask_rhs;
-  std::optional<MutableView> out;  // as given
-  Dims result_shape;               // without the added axes
-  bool result_has_rows = true;     // false: a is 1-D
-  bool result_has_cols = true;     // false: b is 1-D
+  View x;                                   // M x N
+  bool is_dot = false;                      // the result is a number for each block of the product, not the product
+  std::optional<MutableView> out;           // as given
+  Dims result_shape;                        // without the added axes
+  bool result_has_rows = true;              // false: a is 1-D
+  bool result_has_cols = true;              // false: b is 1-D
+  Dtype operand_dtype = Dtype::float32;     // what integers among the operands become
+  Dtype accumulate_dtype = Dtype::float32;  // that of the sums: float32 or float64
   Dtype result_dtype = Dtype::float32;
   Precision precision = Precision::ieee;
   Stream stream;

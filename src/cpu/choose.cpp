@@ -82,8 +82,11 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   std::int64_t tiles = std::max(std::clamp<std::int64_t>(fitting, fewest, 8), std::min<std::int64_t>(fitting / 4, 64));
   if (choice->k_parts > 1) tiles = 2;
   const std::int64_t enough = choice->threads > 1 ? std::int64_t{4} * choice->threads : 1;
+  // A panel of a dot has whole blocks: one task alone sums up a block's number.
+  const std::int64_t whole = choice->dot ? ceil_div(c.n.block, choice->tile_columns) : 1;
+  tiles = round_up(tiles, whole);
   const auto panels = [&] { return ceil_div(N, tiles * choice->tile_columns); };
-  while (tiles / 2 >= fewest && panels() * c.batch_size < enough) tiles /= 2;
+  while (tiles / 2 >= fewest && tiles / 2 % whole == 0 && panels() * c.batch_size < enough) tiles /= 2;
   choice->panel_columns = std::min(tiles * choice->tile_columns, round_up(N, choice->tile_columns));
   choice->panels = panels();
   const std::int64_t units = choice->panels * c.batch_size * choice->k_parts;
@@ -128,6 +131,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const std::int64_t words = ceil_div(choice->k.count(), 64) + 1;
   const std::int64_t range_words = std::min(words, ceil_div(ceil_div(choice->k_range, choice->k.block), 64) + 1);
   place(&choice->packed_offset, choice->streams_b ? 0 : (ceil_div(choice->panel_columns, 16) + 1) * range_words * 8);
+  place(&choice->x_offset, choice->dot && !choice->x_in_place ? choice->unit_rows * choice->tile_columns * kSize : 0);
 }
 
 }  // namespace
@@ -136,8 +140,8 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   Choice choice;
   choice.set = &set;
   choice.threads = max_threads;
-  choice.pairs =
-      set.bfloat16_pairs != nullptr && canonical.a.dtype == Dtype::bfloat16 && canonical.b.dtype == Dtype::bfloat16;
+  choice.pairs = set.bfloat16_pairs != nullptr && canonical.a.dtype == Dtype::bfloat16 &&
+                 canonical.b.dtype == Dtype::bfloat16 && canonical.accumulate == Dtype::float32;
   if (choice.pairs) {
     choice.k = {ceil_div(canonical.k.extent, 2), canonical.k.block / 2};
     choice.a_in_place = has_plain_pairs(canonical.a, canonical.k.extent);
@@ -147,7 +151,9 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
     choice.a_in_place = has_plain_rows(canonical.a, canonical.accumulate, canonical.k.extent);
     choice.b_plain = has_plain_rows(canonical.b, canonical.accumulate, canonical.n.extent);
   }
-  choice.out_direct = has_plain_rows(canonical.out, canonical.accumulate, canonical.n.extent);
+  choice.dot = canonical.x.present();
+  choice.x_in_place = choice.dot && has_plain_rows(canonical.x, canonical.accumulate, canonical.n.extent);
+  choice.out_direct = !choice.dot && has_plain_rows(canonical.out, canonical.accumulate, canonical.n.extent);
   if (canonical.accumulate == Dtype::float64) {
     choose_shapes<double>(canonical, &choice);
   } else {

@@ -35,6 +35,8 @@ struct Choice {
   bool b_plain = false;     // rows of B are copied as they are
   bool streams_b = false;   // packed B holds one chunk of a tile and is used once
   bool out_direct = false;  // micro-kernels write the result where it belongs
+  bool dot = false;         // what tiles give is reduced to a number for each block, not written
+  bool x_in_place = false;  // a dot reads x where it is
   int threads = 1;
 
   bool keeps_sums = false;  // a task sums more than one range of k, or part of them, before it writes a result
@@ -43,7 +45,7 @@ struct Choice {
   std::int64_t tasks = 0;
 
   // Scratch of a thread, in bytes from its start.
-  std::int64_t a_offset = 0, sums_offset = 0, packed_offset = 0, scratch_bytes = 0;
+  std::int64_t a_offset = 0, sums_offset = 0, packed_offset = 0, x_offset = 0, scratch_bytes = 0;
   std::int64_t sums_ld = 0;
   std::int64_t tasks_at_once = 0;    // whole batch elements; the shared sums hold no more
   std::int64_t task_sums_bytes = 0;  // of each task, in memory that all threads share; 0: sums are in the scratch

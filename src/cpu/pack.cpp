@@ -11,9 +11,6 @@ namespace {
 
 using core::load_unaligned;
 
-const Kernels<float>& kernels_of(const KernelSet& set, float) { return set.f32; }
-const Kernels<double>& kernels_of(const KernelSet& set, double) { return set.f64; }
-
 /// Rows of neighbouring elements -> T, where a kernel set has fast code for the type. False: it has none.
 template <class T>
 bool widen_rows(const KernelSet& set, Dtype dtype, const std::byte* from, std::int64_t stride_bytes, std::int64_t rows,
@@ -106,7 +103,7 @@ void pack_strided(const Source& from, std::int64_t rows, std::int64_t columns, T
 template <class T>
 bool pack_transposed(const KernelSet& set, const Source& from, std::int64_t rows, std::int64_t columns, T* to,
                      std::int64_t ldt) {
-  const auto transpose = kernels_of(set, T{}).transpose;
+  const auto transpose = kernels_of<T>(set).transpose;
   const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(from.data) % alignof(T);
   if (from.dtype == dtype_of<T> && misaligned == 0 &&
       from.col_stride_bytes % static_cast<std::int64_t>(sizeof(T)) == 0) {

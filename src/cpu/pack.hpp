@@ -9,6 +9,16 @@
 
 namespace maskmm::cpu {
 
+/// Those of a kernel set that sum in T.
+template <class T>
+const Kernels<T>& kernels_of(const KernelSet& set) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return set.f32;
+  } else {
+    return set.f64;
+  }
+}
+
 /// A rectangle of an operand.
 struct Source {
   const std::byte* data;  // element (0, 0)

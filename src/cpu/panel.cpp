@@ -11,10 +11,12 @@ using core::round_up;
 }  // namespace
 
 template <class T>
-Panel<T>::Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns)
+Panel<T>::Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns,
+                DotBlocks<T>* dot)
     : c_(canonical),
       choice_(choice),
       kernels_(kernels_of<T>(choice)),
+      dot_(dot),
       panel_(reinterpret_cast<T*>(scratch)),
       packed_(reinterpret_cast<std::uint64_t*>(scratch + choice.packed_offset)),
       packed_columns_(packed_columns) {}
@@ -64,7 +66,7 @@ bool Panel<T>::mark_packed(const Unit<T>& unit, std::int64_t bk) {
 /// Packs what is fresh of `columns` of the unit, from its `column` on: where micro-kernels cannot do it on the way.
 template <class T>
 void Panel<T>::pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t columns) {
-  const Source source{place_.b, c_.b.dtype, c_.out.dtype, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
+  const Source source{place_.b, c_.b.dtype, c_.promoted, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
   const std::int64_t sliver = choice_.sliver, elements = choice_.pairs ? 2 : 1;
   for (int index = 0; index < unit.run_count; ++index) {
     const Run<T>& run = unit.runs[index];
@@ -183,7 +185,12 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
       kernels_.micro[vectors][rows](call);
     }
   }
-  if (unit.last && !direct) unpack<T>(*choice_.set, sums, choice_.sums_ld, unit.rows, unit.columns, out);
+  if (!unit.last || direct) return;
+  if (choice_.dot) {
+    dot_->add(unit.i, unit.rows, unit.j, unit.columns, sums, choice_.sums_ld);
+  } else {
+    unpack<T>(*choice_.set, sums, choice_.sums_ld, unit.rows, unit.columns, out);
+  }
 }
 
 template class Panel<float>;

@@ -6,6 +6,7 @@
 
 #include "core/canonical.hpp"
 #include "cpu/choose.hpp"
+#include "cpu/dot_blocks.hpp"
 #include "cpu/pack.hpp"
 
 namespace maskmm::cpu {
@@ -39,7 +40,8 @@ template <class T>
 class Panel {
  public:
   /// Blocks of B are packed `packed_columns` at a time: no tile is narrower, and all start at multiples of it.
-  Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns);
+  Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns,
+        DotBlocks<T>* dot);
   void open(const Place<T>& place);
   /// The rows of A of the units that follow, from k_begin on.
   void set_rows(const T* a_rows, std::int64_t lda);
@@ -63,6 +65,7 @@ class Panel {
   const core::Canonical& c_;
   const Choice& choice_;
   const Kernels<T>& kernels_;
+  DotBlocks<T>* dot_;  // takes what the units give, in a block_masked_dot
   T* panel_;
   std::uint64_t* packed_;  // one bit for each block of k, for each packed_columns_ of the panel
   std::int64_t packed_columns_;

@@ -60,11 +60,13 @@ PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const 
       shared_sums_(shared_sums),
       row_block_(live.lhs.present() || live.out.present() ? canonical.m.block : choice.unit_rows),
       column_block_(live.rhs.present() || live.out.present() ? canonical.n.block : choice.tile_columns),
-      panel_(canonical, choice, scratch, std::min(column_block_, choice.tile_columns)) {}
+      dot_(canonical, choice, live.out.scaled, scratch),
+      panel_(canonical, choice, scratch, std::min(column_block_, choice.tile_columns), &dot_) {}
 
 template <class T>
 void PanelTask<T>::run(std::int64_t task) {
   locate(task);
+  if (choice_.dot && choice_.k_parts == 1) dot_.open(batch_, i_begin_, i_end_, j_begin_, j_end_);
   if (choice_.keeps_sums) std::fill(sums_, sums_ + (i_end_ - i_begin_) * choice_.sums_ld, T(0));
   for (std::int64_t index = 0; index < choice_.part_ranges; ++index) {
     open_k_range(part_ * choice_.part_ranges + index);
@@ -81,6 +83,7 @@ template <class T>
 void PanelTask<T>::join_parts(std::int64_t first_task) {
   locate(first_task);
   open_k_range(0);  // tells the panel its place in the result
+  if (choice_.dot) dot_.open(batch_, i_begin_, i_end_, j_begin_, j_end_);
   const std::int64_t size = (i_end_ - i_begin_) * choice_.sums_ld;
   for (std::int64_t part = 1; part < choice_.k_parts; ++part) {
     const T* more = sums_of(first_task + part);
@@ -178,7 +181,7 @@ void PanelTask<T>::pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows) {
     }
     return columns;
   };
-  const Source source{a_, c_.a.dtype, c_.out.dtype, c_.a.row_stride_bytes, c_.a.col_stride_bytes};
+  const Source source{a_, c_.a.dtype, c_.promoted, c_.a.row_stride_bytes, c_.a.col_stride_bytes};
   for_each_stretch(bk_begin_, bk_end_, words, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
     T* to = a_packed_ + (choice_.k.begin(begin) - k_begin_);
@@ -215,7 +218,7 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
 
 template <class T>
 void PanelTask<T>::clear_columns(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t j_end) {
-  if (!choice_.keeps_sums) clear(panel_.out_at(i, j), rows, j_end - j);
+  if (!choice_.keeps_sums && !choice_.dot) clear(panel_.out_at(i, j), rows, j_end - j);
 }
 
 /// Whether block columns bj and bj + 1 have the same live k, and the same scales, in block row bi.
@@ -326,7 +329,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
   }
   if (!choice_.keeps_sums) {
     panel_.unit().last = true;
-    panel_.unit().scale_out = out_scale(bi, tile.bj);
+    if (!choice_.dot) panel_.unit().scale_out = out_scale(bi, tile.bj);
   }
   panel_.push();
   return true;
@@ -362,8 +365,10 @@ void PanelTask<T>::finish_rows(std::int64_t i, std::int64_t rows) {
     const std::int64_t bj = j / column_block_;
     const std::int64_t end = std::min((bj + 1) * column_block_, j_end_);
     const Tile tile{j, end - j, bj, !live_.out.present() || test_bit(live_.out.row(batch_, bi), bj)};
-    if (any_live(bi, tile)) {
-      T* sums = sums_ + (i - i_begin_) * choice_.sums_ld + (j - j_begin_);
+    T* sums = sums_ + (i - i_begin_) * choice_.sums_ld + (j - j_begin_);
+    if (choice_.dot) {
+      if (any_live(bi, tile)) dot_.add(i, rows, j, tile.columns, sums, choice_.sums_ld);
+    } else if (any_live(bi, tile)) {
       const T scale = out_scale(bi, bj);
       if (scale != T(1)) {
         for (std::int64_t row = 0; row < rows; ++row) {

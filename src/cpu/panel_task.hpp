@@ -6,6 +6,7 @@
 
 #include "core/canonical.hpp"
 #include "cpu/choose.hpp"
+#include "cpu/dot_blocks.hpp"
 #include "cpu/live.hpp"
 #include "cpu/panel.hpp"
 
@@ -61,6 +62,7 @@ class PanelTask {
 
   // Blocks as the masks of this call see them: an axis that no mask cuts has blocks as large as suits.
   std::int64_t row_block_, column_block_;
+  DotBlocks<T> dot_;
   Panel<T> panel_;
 
   std::int64_t batch_ = 0, part_ = 0;

@@ -207,6 +207,7 @@ void launch(const Launch& launch, MultiplyParams params, cudaStream_t stream) {
 
 void run(const Canonical& canonical, const Stream& stream) {
   const TraceRange range("maskmm.block_masked_mm");
+  if (canonical.x.present()) throw unsupported_error("block_masked_dot: this version runs it on the CPU only");
   const DeviceScope scope(canonical.device.index);
   const DeviceLimits limits = limits_of(canonical.device.index);
   const Choice choice = choose(canonical, limits);

@@ -10,6 +10,7 @@ constexpr int kVectorBytes = 32;
 
 #include "cpu/kernels/micro_kernel.inl"
 #include "cpu/kernels/packing.inl"
+#include "cpu/kernels/dot.inl"
 
 inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   const char* bytes = static_cast<const char*>(from);
@@ -42,6 +43,7 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<MultiplyAdd<T>, 2, 6>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
+  kernels.sum_products = sum_products<T>;
   return kernels;
 }
 

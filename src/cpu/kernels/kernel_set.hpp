@@ -82,6 +82,9 @@ struct Kernels {
   void (*copy_panel)(const PanelCopy<T>&);           // from rows of T; of bfloat16, where elements are pairs
   /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.
   void (*transpose)(const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt);
+  /// The sum of x[i * ldx + j] * sums[i * lds + j] for i < rows, j < columns.
+  T (*sum_products)(const T* x, std::int64_t ldx, const T* sums, std::int64_t lds, std::int64_t rows,
+                    std::int64_t columns);
 };
 
 struct KernelSet {

@@ -10,6 +10,7 @@ constexpr int kVectorBytes = 16;
 
 #include "cpu/kernels/micro_kernel.inl"
 #include "cpu/kernels/packing.inl"
+#include "cpu/kernels/dot.inl"
 
 inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   typedef __fp16 Half __attribute__((aligned(1), may_alias));
@@ -35,6 +36,7 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<MultiplyAdd<T>, 4, 6>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
+  kernels.sum_products = sum_products<T>;
   return kernels;
 }
 

@@ -8,6 +8,7 @@ constexpr int kVectorBytes = 16;
 
 #include "cpu/kernels/micro_kernel.inl"
 #include "cpu/kernels/packing.inl"
+#include "cpu/kernels/dot.inl"
 
 inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   const Bits16::type* bits = static_cast<const Bits16::type*>(from);
@@ -53,6 +54,7 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<MultiplyAdd<T>, 2, 4>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
+  kernels.sum_products = sum_products<T>;
   return kernels;
 }
 
