@@ -17,6 +17,7 @@
 #include "element_type.hpp"
 #include "maskmm/maskmm.hpp"
 #include "parse.hpp"
+#include "tensor_table.hpp"
 #include "with_copies.hpp"
 #include "without_gil.hpp"
 
@@ -247,6 +248,10 @@ NB_MODULE(_maskmm, module) {
   module.def("version", &version, "The version of the library, 'major.minor.patch'.");
 
   bind_device_view(module);
+  module.def("register_table", &register_table, nb::arg("type"), nb::arg("table"),
+             nb::sig("def register_table(type: type, table: object) -> None"),
+             "Arrays of this type are read through DLPack's C table from now on; see python/tensor_table.hpp.\n\n"
+             "Raises:\n    TypeError, ValueError: the table is of no use.");
   module.def(
       "expect_dtype", [](const char* argument, const char* dtype) { expect_dtype(argument, dtype); },
       nb::arg("argument"), nb::arg("dtype"),

@@ -8,6 +8,7 @@
 #include "element_type.hpp"
 #include "maskmm/error.hpp"
 #include "parse.hpp"
+#include "tensor_table.hpp"
 
 namespace maskmm::python {
 namespace {
@@ -174,6 +175,7 @@ void load_numpy() {
 
 View borrow(nb::handle object, const char* name, Keeper& keeper) {
   if (const View* const view = view_of_device_view(object)) return *view;
+  if (const auto view = view_of_table(object, name)) return *view;
   if (const auto view = borrow_buffer(object, name, keeper)) return *view;
   if (nb::hasattr(object, "__dlpack__")) return borrow_dlpack(object, name, keeper);
   throw type_error(string(name) + ": expected an array (NumPy, buffer protocol or DLPack), got " + class_name(object));
@@ -200,6 +202,10 @@ View borrow_mask(nb::handle object, const char* name, Keeper& keeper) {
 MutableView borrow_out(nb::handle object, Keeper& keeper) {
   MutableView out;
   if (const View* const view = view_of_device_view(object)) {
+    static_cast<View&>(out) = *view;
+    return out;
+  }
+  if (const auto view = view_of_table(object, "out")) {
     static_cast<View&>(out) = *view;
     return out;
   }

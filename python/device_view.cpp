@@ -81,7 +81,8 @@ nb::object result_of(nb::handle empty, const core::Problem& problem, MutableView
     PyTuple_SetItem(shape.ptr(), axis, PyLong_FromLongLong(problem.result_shape[axis]));
   }
   const Device device = problem.stream.device;
-  const nb::object made = empty(shape, name_of(problem.result_dtype), device.index);
+  const int device_index = device.type == DeviceType::gpu ? device.index : -1;
+  const nb::object made = empty(shape, name_of(problem.result_dtype), device_index);
   view = MutableView(address_of(made[1]), problem.result_dtype, problem.result_shape, device);
   return made[0];
 }

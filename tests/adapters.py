@@ -78,6 +78,7 @@ def isas() -> tuple[str, ...]:
 def adapters() -> list[Adapter]:
     rows = [Adapter("numpy", multiply_numpy)]
     rows += [Adapter(f"numpy:{isa}", multiply_numpy, isa) for isa in isas()[1:]]
+    rows.append(Adapter("torch on the CPU", gpu_arrays.multiply_torch_on_cpu))
     rows += [Adapter(name, multiply) for name, multiply in gpu_arrays.rows().items()]
     return rows
 

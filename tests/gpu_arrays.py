@@ -1,4 +1,4 @@
-"""NumPy arrays to a GPU and back, with the layout that they have in memory, and whole calls made there."""
+"""NumPy arrays to a framework or a GPU and back, with the layout that they have in memory, and whole calls there."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Memory:
         self.first = self.before + x.__array_interface__["data"][0] - low  # where the first element is
 
 
-def to_torch(x: Array) -> Any:
+def to_torch(x: Array, device: str = "cuda") -> Any:
     torch = load("torch")
     dtype = torch.bfloat16 if x.dtype == BFLOAT16 else getattr(torch, x.dtype.name)
     place = Memory(x) if x.size else None
@@ -55,9 +55,9 @@ def to_torch(x: Array) -> Any:
         bits = (
             np.ascontiguousarray(x).reshape(x.shape).view(np.uint8 if x.itemsize == 1 else f"i{x.itemsize}")
         )
-        return torch.from_numpy(bits.copy()).to("cuda").view(dtype)
-    memory = torch.zeros(-(-(place.before + place.bytes.size) // 16) * 16, dtype=torch.uint8, device="cuda")
-    memory[place.before : place.before + place.bytes.size] = torch.from_numpy(place.bytes.copy()).to("cuda")
+        return torch.from_numpy(bits.copy()).to(device).view(dtype)
+    memory = torch.zeros(-(-(place.before + place.bytes.size) // 16) * 16, dtype=torch.uint8, device=device)
+    memory[place.before : place.before + place.bytes.size] = torch.from_numpy(place.bytes.copy()).to(device)
     strides = [stride // x.itemsize for stride in x.strides]
     return memory.view(dtype).as_strided(x.shape, strides, place.first // x.itemsize)
 
@@ -142,6 +142,10 @@ def multiply(call: Call, to_gpu: Callable[[Array], Any], writes_out: bool = True
 
 def multiply_torch(call: Call) -> Array:
     return multiply(call, to_torch)
+
+
+def multiply_torch_on_cpu(call: Call) -> Array:
+    return multiply(call, lambda x: to_torch(x, "cpu"))
 
 
 def multiply_cupy(call: Call) -> Array:

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import maskmm
+import maskmm.torch
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 MODULES = [f"maskmm.{m.name}" for m in pkgutil.iter_modules(maskmm.__path__) if m.name != "__main__"]
+MODULES += [f"maskmm.torch.{m.name}" for m in pkgutil.iter_modules(maskmm.torch.__path__)]
 
 
 def test_readme_prints_what_it_shows() -> None:
@@ -29,9 +31,10 @@ def test_readme_prints_what_it_shows() -> None:
     assert printed.getvalue() == expected
 
 
-def test_tutorial() -> None:
+@pytest.mark.parametrize("name", ["tutorial.md", "torch.md"])
+def test_pages(name: str) -> None:
     threads = maskmm.num_threads()
-    page = ROOT / "docs" / "tutorial.md"
+    page = ROOT / "docs" / name
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
     assert run(test) == doctest.TestResults(0, len(test.examples))

@@ -1,18 +1,94 @@
-"""Which front takes a call: the kinds of its arrays decide. No framework is imported that the caller has not."""
+"""Which front takes a call: the types of its arrays decide. No framework is imported that the caller has not."""
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from maskmm._device import Front
+from maskmm import _device
 from maskmm._maskmm import Device, DeviceType, Stream
 
-# Frameworks and their array types; maskmm._fronts has a module of the same name for each, and one for DLPack.
-_FRAMEWORKS = (("torch", "Tensor"), ("cupy", "ndarray"), ("jax", "Array"))
+
+class Front(Protocol):
+    """What the arrays of a framework need: the public functions, for arrays of that framework only."""
+
+    def takes(self, x: Any, /) -> bool:
+        """Whether x, an array of this framework, is for this front; else it is for NumPy's."""
+
+    def block_masked_mm(
+        self,
+        a: Any,
+        b: Any,
+        /,
+        block_size: Any,
+        mask_out: Any,
+        mask_lhs: Any,
+        mask_rhs: Any,
+        *,
+        stream: Any,
+        out: Any,
+        precision: Any,
+    ) -> Any: ...
+
+    def block_masked_dot(
+        self,
+        x: Any,
+        a: Any,
+        b: Any,
+        /,
+        block_size: Any,
+        mask_out: Any,
+        mask_lhs: Any,
+        mask_rhs: Any,
+        *,
+        stream: Any,
+        out: Any,
+        precision: Any,
+    ) -> Any: ...
+
+    def explain(self, *arguments: Any) -> Any:
+        """What maskmm.explain needs, from the arguments of block_masked_mm in order."""
+
+
+class Framework(NamedTuple):
+    module: str  # its key in sys.modules
+    array: str  # its array type there
+    load: Callable[[], Front]
+
+
+# Import statements, since torch.compile sees through those and not through importlib.
+def _torch() -> Front:
+    from maskmm.torch import _front
+
+    return _front
+
+
+def _cupy() -> Front:
+    from maskmm._fronts import cupy
+
+    return _device.OnDevice(cupy)
+
+
+def _jax() -> Front:
+    from maskmm._fronts import jax
+
+    return _device.OnDevice(jax)
+
+
+def _dlpack() -> Front:
+    from maskmm._fronts import dlpack
+
+    return _device.OnDevice(dlpack)
+
+
+FRAMEWORKS = (
+    Framework("torch", "Tensor", _torch),
+    Framework("cupy", "ndarray", _cupy),
+    Framework("jax", "Array", _jax),
+)
 _NAMES = ("x", "a", "b", "mask_out", "mask_lhs", "mask_rhs", "out")
 _fronts: dict[str, Front] = {}  # loaded so far
 
@@ -20,25 +96,29 @@ _fronts: dict[str, Front] = {}  # loaded so far
 def choose(
     a: Any, b: Any, mask_out: Any, mask_lhs: Any, mask_rhs: Any, out: Any, x: Any = None
 ) -> Front | None:
-    """The front of the arguments that lie on a GPU; None where none does. x is block_masked_dot's.
+    """The front of the arguments; None where NumPy's is the one. x is block_masked_dot's.
 
     Raises:
-        TypeError: x, a, b and out are not all of that framework, or a mask lies on a GPU and is of another.
+        TypeError: x, a, b and out are not all of one framework, or a mask is of another. NumPy arrays and numbers are
+            welcome as masks anywhere.
     """
-    front = None
+    front = kind = None
     arrays = (x, a, b, mask_out, mask_lhs, mask_rhs, out)
     for array in arrays:
-        if array is None or type(array) is np.ndarray or (front is not None and front.is_own(array)):
-            continue  # devices are compared later
+        if array is None or type(array) is np.ndarray or type(array) is kind:
+            continue
         own = _front_of(array)
-        if own is None:
+        if own is None or own is front:
             continue
         if front is not None:
             raise _mixed(arrays)
-        front = own
-    if front is None or all(front.is_own(array) for array in (a, b, x, out) if array is not None):
-        return front
-    raise _mixed(arrays)
+        front, kind = own, type(array)
+    if front is None:
+        return None
+    for array in (a, b, x, out):
+        if array is not None and type(array) is not kind and _front_of(array) is not front:
+            raise _mixed(arrays)
+    return front
 
 
 def as_stream(stream: Any) -> Any:
@@ -53,27 +133,30 @@ def as_stream(stream: Any) -> Any:
     return stream
 
 
-def _front_of(x: Any) -> Front | None:
-    """The front of an array that lies on a GPU; None for everything else."""
-    for framework, array in _FRAMEWORKS:
-        module = sys.modules.get(framework)
+def _framework_of(x: Any) -> Framework | None:
+    for framework in FRAMEWORKS:
+        module = sys.modules.get(framework.module)
         if module is None:
             continue
-        kind = getattr(module, array, None)  # not there yet while another thread imports it
+        kind = getattr(module, framework.array, None)  # not there yet while another thread imports it
         if kind is not None and isinstance(x, kind):
-            front = _load(framework)
-            return front if front.is_on_gpu(x) else None
-    if hasattr(x, "__dlpack_device__"):
-        front = _load("dlpack")
-        return front if front.is_on_gpu(x) else None
+            return framework
     return None
 
 
-def _load(name: str) -> Front:
-    front = _fronts.get(name)
-    if front is None:
-        module: Any = importlib.import_module(f"maskmm._fronts.{name}")
-        front = _fronts[name] = module
+def _front_of(x: Any) -> Front | None:
+    framework = _framework_of(x)
+    if framework is not None:
+        front = _fronts.get(framework.module) or _keep(framework.module, framework.load)
+    elif hasattr(x, "__dlpack_device__"):
+        front = _fronts.get("") or _keep("", _dlpack)
+    else:
+        return None
+    return front if front.takes(x) else None
+
+
+def _keep(name: str, load: Callable[[], Front]) -> Front:
+    front = _fronts[name] = load()
     return front
 
 
@@ -90,11 +173,9 @@ def _mixed(arrays: tuple[Any, ...]) -> TypeError:
 
 def _kind(x: Any) -> str:
     """What a message calls x."""
-    name = type(x).__name__
-    for framework, array in (*_FRAMEWORKS, ("numpy", "ndarray")):
-        kind = getattr(sys.modules.get(framework), array, None)
-        if kind is not None and isinstance(x, kind):
-            name = f"{framework}.{array}"
-    if name == "jax.Array" and isinstance(x, sys.modules["jax"].core.Tracer):
-        return "traced jax.Array"
-    return f"{name} on a GPU" if _front_of(x) is not None else name
+    framework = _framework_of(x)
+    if framework is not None:
+        return f"{framework.module}.{framework.array}"
+    if isinstance(x, np.ndarray):
+        return "numpy.ndarray"
+    return f"{type(x).__name__} on a GPU" if _front_of(x) is not None else type(x).__name__

@@ -1,4 +1,4 @@
-"""Calls on arrays that lie on a GPU: what all fronts for such arrays share."""
+"""Calls on arrays that lie on a GPU: what the fronts for such arrays share that have no module of their own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from typing import Any, Protocol, TypeAlias
 from maskmm import _maskmm
 from maskmm._maskmm import Device, DeviceType, Stream
 
-Arguments: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any]  # of block_masked_mm, in order
 Lent: TypeAlias = tuple[
     Any, Any, Any, Any, Any, Any, Any, Any, Any, int
 ]  # the same as views; the current stream
 
 
-class Front(Protocol):
+class Lender(Protocol):
     """What each module of maskmm._fronts offers for its arrays."""
-
-    def is_own(self, x: Any, /) -> bool:
-        """Whether x is an array of this framework, wherever it lies."""
 
     def is_on_gpu(self, x: Any, /) -> bool:
         """Whether x, an array of this framework, lies on a GPU."""
@@ -49,41 +45,42 @@ class Front(Protocol):
         """What the caller gets for what the extension returned."""
 
 
-def block_masked_mm(front: Front, arguments: Arguments, out: Any) -> Any:
-    """maskmm.block_masked_mm for arrays on a GPU. The work is enqueued in the order of the stream."""
-    return _run(front, _maskmm.block_masked_mm_on_device, arguments, out)
+class OnDevice:
+    """The front (maskmm._choice.Front) of a module of maskmm._fronts. Work is enqueued in the order of the stream."""
+
+    def __init__(self, lender: Lender) -> None:
+        self.lender = lender
+        self.takes = lender.is_on_gpu
+
+    def block_masked_mm(self, *arrays: Any, stream: Any, out: Any, precision: Any) -> Any:
+        return self._run(_maskmm.block_masked_mm_on_device, (*arrays, stream, out, precision), out)
+
+    def block_masked_dot(self, x: Any, a: Any, *rest: Any, stream: Any, out: Any, precision: Any) -> Any:
+        view = self.lender.borrow("x", x, _handle(self.lender, a, stream))
+        return self._run(
+            partial(_maskmm.block_masked_dot_on_device, view), (a, *rest, stream, out, precision), out
+        )
+
+    def explain(self, *arguments: Any) -> tuple[Device, str, str, str, int, float, int]:
+        return _maskmm.explain_on_device(*_lend(self.lender, *arguments))
+
+    def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...], out: Any) -> Any:
+        lender, stream = self.lender, arguments[6]
+        if isinstance(stream, Stream) and stream.device.type is DeviceType.gpu:
+            with lender.allocating_on(stream):
+                result = function(*_lend(lender, *arguments), lender.empty)
+        else:
+            result = function(*_lend(lender, *arguments), lender.empty)
+        return lender.finished(result) if out is None else out
 
 
-def block_masked_dot(front: Front, x: Any, arguments: Arguments, out: Any) -> Any:
-    """maskmm.block_masked_dot for arrays on a GPU; `arguments` are those without x."""
-    handle = _handle(front, arguments[0], arguments[6])
-    return _run(
-        front, partial(_maskmm.block_masked_dot_on_device, front.borrow("x", x, handle)), arguments, out
-    )
-
-
-def explain(front: Front, arguments: Arguments) -> tuple[Device, str, str, str, int, float, int]:
-    """What maskmm.explain needs, for arrays on a GPU."""
-    return _maskmm.explain_on_device(*_lend(front, *arguments))
-
-
-def _run(front: Front, function: Callable[..., Any], arguments: Arguments, out: Any) -> Any:
-    stream = arguments[6]
-    if isinstance(stream, Stream) and stream.device.type is DeviceType.gpu:
-        with front.allocating_on(stream):
-            result = function(*_lend(front, *arguments), front.empty)
-    else:
-        result = function(*_lend(front, *arguments), front.empty)
-    return front.finished(result) if out is None else out
-
-
-def _handle(front: Front, a: Any, stream: Any) -> int:
+def _handle(lender: Lender, a: Any, stream: Any) -> int:
     """The cudaStream_t that the call's work goes to."""
-    return stream.handle if isinstance(stream, Stream) else front.current_stream(a)
+    return stream.handle if isinstance(stream, Stream) else lender.current_stream(a)
 
 
 def _lend(
-    front: Front,
+    lender: Lender,
     a: Any,
     b: Any,
     block_size: Any,
@@ -94,9 +91,9 @@ def _lend(
     out: Any,
     precision: Any,
 ) -> Lent:
-    current = front.current_stream(a)
-    handle = stream.handle if isinstance(stream, Stream) else current
-    borrow = front.borrow
+    current = lender.current_stream(a)
+    handle = _handle(lender, a, stream)
+    borrow = lender.borrow
     return (
         borrow("a", a, handle),
         borrow("b", b, handle),
@@ -105,7 +102,7 @@ def _lend(
         mask_lhs if mask_lhs is None else borrow("mask_lhs", mask_lhs, handle),
         mask_rhs if mask_rhs is None else borrow("mask_rhs", mask_rhs, handle),
         stream,
-        out if out is None else front.borrow_out(out),
+        out if out is None else lender.borrow_out(out),
         precision,
         current,
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from maskmm import _device, _maskmm
+from maskmm import _maskmm
 from maskmm._choice import as_stream, choose
 from maskmm._maskmm import Device, DeviceType, Stream
 
@@ -22,7 +22,7 @@ class SupportsBuffer(Protocol):
 
 
 class SupportsDLPack(Protocol):
-    """Anything with DLPack: a torch tensor, a JAX array, ..."""
+    """Anything with DLPack."""
 
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -162,23 +162,25 @@ def block_masked_mm(
     nor multiplied. A block of the result with no live triple is zero. A mask that is not bool scales its
     blocks by its values.
 
-    Arrays in host memory are NumPy arrays (ml_dtypes.bfloat16 included) or anything with the buffer protocol
-    or DLPack, torch tensors on the CPU among them; the result is a NumPy array. Nothing is copied, and the
-    GIL is released while it multiplies. With ``stream=maskmm.gpu``, or a stream or device on a GPU, the
-    elements of a and b are copied to that GPU and the result back; masks are copied in any case. The call is
-    finished when it returns.
+    NumPy arrays (ml_dtypes.bfloat16 included) and whatever else lies in host memory with the buffer protocol or
+    DLPack give a NumPy array. Nothing is copied, and the GIL is released while it multiplies. With
+    ``stream=maskmm.gpu``, or a stream or device on a GPU, the elements of a and b are copied to that GPU and the
+    result back; masks are copied in any case. The call is finished when it returns.
 
-    Arrays on a GPU give an array of the same kind there:
+    Arrays of a framework give an array of that framework:
 
-    - torch.Tensor and cupy.ndarray: the work is enqueued on the framework's current stream, the result
-      comes from its allocator, nothing is waited for, and torch can capture the call in a CUDA graph.
-    - jax.Array, outside of jit, grad and vmap: JAX has no current stream, so the call waits for a and b on
-      the GPU's default stream and returns when the result is there, copied into memory of JAX's.
-    - Anything else with DLPack: likewise, on the default stream; the result offers DLPack and nothing else.
+    - torch.Tensor, on the CPU or a GPU: with derivatives, under torch.func, torch.compile and autocast too; see
+      ``maskmm.torch.block_masked_mm``.
+    - cupy.ndarray. On a GPU, torch and CuPy alike, the work is enqueued on the framework's current stream, the
+      result comes from its allocator, nothing is waited for, and CUDA graphs can capture the call.
+    - jax.Array on a GPU, outside of jit, grad and vmap: JAX has no current stream, so the call waits for a and b
+      on the GPU's default stream and returns when the result is there, copied into memory of JAX's.
+    - Anything else with DLPack on a GPU: likewise, on the default stream; the result offers DLPack and nothing else.
 
-    a, b and out are of one framework and on one device. A mask may also be a NumPy array, or whatever else
-    lies in host memory: it is copied in the order of the stream, except while a CUDA graph is captured, where
-    it is refused. No gradient passes through.
+    a, b and out are of one framework and on one device. A mask may also be a NumPy array or a number, or whatever
+    else lies in host memory and is of no other framework: beside operands on a GPU it is copied in the order of the
+    stream, except while a CUDA graph is captured, where it is refused. A gradient passes through
+    torch tensors only.
 
     The layout of arrays is free: strides may be negative, zero or misaligned.
 
@@ -198,7 +200,7 @@ def block_masked_mm(
             allocated in the order of that stream; whoever reads it on another waits for this one first.
         out: a NumPy array or another writable buffer, or a torch tensor or CuPy array on the device of a: the
             result is written here and this object returned. It has the result's shape and type and shares no
-            memory with an input.
+            memory with an input. Where a gradient is asked for, none can be given.
         precision: "ieee", or "tf32" to let float32 use TF32 tensor cores where the device has them.
 
     Returns:
@@ -208,8 +210,8 @@ def block_masked_mm(
     Raises:
         ValueError: shapes, a size, a block size or a device that do not fit; ``out`` that overlaps an input
             or is read-only. The message begins with the argument's name.
-        TypeError: an element type or an object that is not accepted; arrays of several frameworks; a torch
-            tensor that requires grad where gradients are enabled.
+        TypeError: an element type or an object that is not accepted; arrays of several frameworks; out
+            where a gradient is asked for.
         MemoryError: no memory for the result or the workspace.
         NotImplementedError: this maskmm was built without CUDA, or does not run on this GPU.
         RuntimeError: CUDA failed.
@@ -230,8 +232,8 @@ def block_masked_mm(
         stream = as_stream(stream)
     if front is None:
         return _maskmm.block_masked_mm(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision)
-    return _device.block_masked_mm(
-        front, (a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision), out
+    return front.block_masked_mm(
+        a, b, block_size, mask_out, mask_lhs, mask_rhs, stream=stream, out=out, precision=precision
     )
 
 
@@ -286,10 +288,14 @@ def block_masked_dot(
            [262144.]], dtype=float32)
     """
     front = choose(a, b, mask_out, mask_lhs, mask_rhs, out, x)
-    arguments = (a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision)
+    stream = as_stream(stream)
     if front is None:
-        return _maskmm.block_masked_dot(x, *arguments)
-    return _device.block_masked_dot(front, x, arguments, out)
+        return _maskmm.block_masked_dot(
+            x, a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision
+        )
+    return front.block_masked_dot(
+        x, a, b, block_size, mask_out, mask_lhs, mask_rhs, stream=stream, out=out, precision=precision
+    )
 
 
 def explain(
@@ -323,4 +329,4 @@ def explain(
     """
     front = choose(a, b, mask_out, mask_lhs, mask_rhs, out)
     arguments = (a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision)
-    return Explanation(*(_maskmm.explain(*arguments) if front is None else _device.explain(front, arguments)))
+    return Explanation(*(_maskmm if front is None else front).explain(*arguments))

@@ -145,6 +145,14 @@ class DeviceView:
     def from_dlpack(name: str, capsule: object, dtype: str) -> DeviceView:
         """dtype: what messages call a type that is refused."""
 
+def register_table(type: type, table: object) -> None:
+    """
+    Arrays of this type are read through DLPack's C table from now on; see python/tensor_table.hpp.
+
+    Raises:
+        TypeError, ValueError: the table is of no use.
+    """
+
 def expect_dtype(argument: str, dtype: str) -> None:
     """
     Refuses an element type that maskmm has no name for.

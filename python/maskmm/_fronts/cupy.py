@@ -11,10 +11,6 @@ from maskmm._maskmm import DeviceView, Stream
 cupy: Any = importlib.import_module("cupy")
 
 
-def is_own(x: Any) -> bool:
-    return isinstance(x, cupy.ndarray)
-
-
 def is_on_gpu(x: Any) -> bool:
     return True
 

@@ -17,10 +17,6 @@ GPU_MEMORY = (2, 13)  # kDLCUDA, kDLCUDAManaged
 empty = None
 
 
-def is_own(x: Any) -> bool:
-    return is_on_gpu(x)
-
-
 def is_on_gpu(x: Any) -> bool:
     try:
         return x.__dlpack_device__()[0] in GPU_MEMORY

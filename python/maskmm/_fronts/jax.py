@@ -13,14 +13,10 @@ from maskmm._fronts import dlpack
 from maskmm._fronts.dlpack import allocating_on, current_stream, empty
 
 __all__ = [
-    "allocating_on", "borrow", "borrow_out", "current_stream", "empty", "finished", "is_on_gpu", "is_own"
+    "allocating_on", "borrow", "borrow_out", "current_stream", "empty", "finished", "is_on_gpu"
 ]  # fmt: skip
 
 jax: Any = importlib.import_module("jax")
-
-
-def is_own(x: Any) -> bool:
-    return isinstance(x, jax.Array)
 
 
 def is_on_gpu(x: Any) -> bool:
@@ -29,7 +25,7 @@ def is_on_gpu(x: Any) -> bool:
 
 
 def borrow(name: str, x: Any, stream: int) -> Any:
-    if not is_own(x) or not is_on_gpu(x):
+    if not isinstance(x, jax.Array) or not is_on_gpu(x):
         return x
     if isinstance(x, jax.core.Tracer):
         raise TypeError(

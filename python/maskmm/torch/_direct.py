@@ -1,0 +1,131 @@
+"""Calls of the extension on tensors that hold numbers: on torch's current stream, with memory of torch's. No gradient,
+transform or tracing passes through here.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from maskmm import _maskmm
+from maskmm._maskmm import Device, DeviceType, Stream
+
+if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+    raise ImportError(f"maskmm.torch needs torch 2.10 or newer, got {torch.__version__}")
+_maskmm.register_table(torch.Tensor, torch.Tensor.__dlpack_c_exchange_api__)
+
+_RESULTS = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
+# The same as torch.cuda.current_stream(index).cuda_stream, without making a stream object.
+_current_stream: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None) or (
+    lambda index: torch.cuda.current_stream(index).cuda_stream
+)
+_CPU = torch.device("cpu")
+_n_dispatch_modes = torch._C._len_torch_dispatch_stack
+_n_function_modes = torch._C._len_torch_function_stack
+_has_transforms = torch._C._are_functorch_transforms_active
+_tracing_state = torch._C._get_tracing_state
+
+
+def block_masked_mm(a: Any, b: Any, *rest: Any) -> Any:
+    """Arguments in the order of the public function; the stream is one of ours."""
+    return _call(_maskmm.block_masked_mm_on_device, (a, b, *rest))
+
+
+def block_masked_dot(x: Any, a: Any, b: Any, *rest: Any) -> Any:
+    """The same for maskmm.block_masked_dot."""
+    return _call(_maskmm.block_masked_dot_on_device, (x, a, b, *rest))
+
+
+def explain(a: Any, *rest: Any) -> tuple[Device, str, str, str, int, float, int]:
+    function: Any = _maskmm.explain_on_device
+    explanation: tuple[Device, str, str, str, int, float, int] = function(a, *rest, _stream_of(a))
+    return explanation
+
+
+def result_type(
+    a: torch.Tensor, b: torch.Tensor, block_size: Any, *masks: torch.Tensor | None
+) -> tuple[tuple[int, ...], torch.dtype]:
+    """The result's shape and type, from shapes and types alone: the tensors may be fakes or wrappers of a transform.
+
+    Raises:
+        ValueError, TypeError: as block_masked_mm, in the same words.
+    """
+    names = ("a", "b", "mask_out", "mask_lhs", "mask_rhs")
+    views = [x if x is None else _stand_in(name, x) for name, x in zip(names, (a, b, *masks), strict=True)]
+    function: Any = _maskmm.result_type
+    shape, dtype = function(*views[:2], block_size, *views[2:], None, None, "ieee")
+    return shape, _RESULTS[dtype]
+
+
+def on_stream(stream: Any) -> AbstractContextManager[Any]:
+    """Meanwhile that stream of ours is torch's current one, for its work and its memory."""
+    if not isinstance(stream, Stream) or stream.device.type is not DeviceType.gpu:
+        return nullcontext()
+    kind: Any = torch.cuda.ExternalStream
+    context: AbstractContextManager[Any] = torch.cuda.stream(kind(stream.handle, device=stream.device.index))
+    return context
+
+
+def is_watched() -> bool:
+    """A mode, a transform of torch.func or a tracer sees every operation."""
+    return (
+        _n_dispatch_modes() > 0
+        or _n_function_modes() > 0
+        or _has_transforms()
+        or _tracing_state() is not None
+    )
+
+
+def is_plain(tensors: tuple[Any, ...]) -> bool:
+    """These (None and masks that are no tensors among them) are numbers in memory: no fakes, no wrappers."""
+    for x in tensors:
+        if x is None:  # asking torch.Tensor whether it is one takes half a microsecond
+            continue
+        kind = type(x)
+        if kind is torch.Tensor or kind is torch.nn.Parameter:
+            if x.is_meta:
+                return False
+        elif isinstance(x, torch.Tensor):
+            return False
+    return True
+
+
+def _call(function: Any, arguments: tuple[Any, ...]) -> Any:
+    stream, out = arguments[-3:-1]
+    if isinstance(stream, Stream) and stream.device.type is DeviceType.gpu:
+        with on_stream(stream):
+            result = function(*arguments, _stream_of(arguments[0]), _empty)
+    else:
+        result = function(*arguments, _stream_of(arguments[0]), _empty)
+    if out is None:
+        return result
+    if not out.is_inference():
+        torch.autograd.graph.increment_version(
+            out
+        )  # who has saved it for a derivative learns that it changed
+    return out
+
+
+def _stream_of(a: Any) -> int:
+    handle: int = _current_stream(a.get_device()) if a.is_cuda else 0
+    return handle
+
+
+def _empty(shape: tuple[int, ...], dtype: str, device_index: int) -> tuple[torch.Tensor, int]:
+    try:
+        result = torch.empty(shape, dtype=_RESULTS[dtype], device=device_index if device_index >= 0 else _CPU)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or any(
+            words in str(error) for words in ("overflow", "can't allocate", "not enough memory")
+        ):
+            raise MemoryError(f"no memory for a result of shape {shape}") from error
+        raise
+    return result, result.data_ptr()
+
+
+def _stand_in(name: str, x: torch.Tensor) -> _maskmm.DeviceView:
+    """A view of the same shape and type that is never read."""
+    dtype = str(x.dtype).removeprefix("torch.")
+    return _maskmm.DeviceView(name, 4096, dtype, tuple(x.shape), (0,) * x.dim(), 0, 0)

@@ -1,0 +1,229 @@
+"""``maskmm.block_masked_mm``, ``block_masked_dot`` and ``explain`` for torch tensors."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from maskmm import _derivatives
+from maskmm._choice import as_stream
+from maskmm.torch import _direct
+from maskmm.torch._autograd import Settings, dot, mm
+from maskmm.torch._direct import explain
+
+__all__ = ["block_masked_dot", "block_masked_mm", "explain", "takes"]
+
+
+_is_any_autocast_enabled = torch._C._is_any_autocast_enabled
+
+
+def takes(x: Any) -> bool:
+    return True
+
+
+def block_masked_mm(
+    a: Tensor,
+    b: Tensor,
+    /,
+    block_size: int | tuple[int, int, int] = 64,
+    mask_out: Any = None,
+    mask_lhs: Any = None,
+    mask_rhs: Any = None,
+    *,
+    stream: Any = None,
+    out: Tensor | None = None,
+    precision: Literal["ieee", "tf32"] = "ieee",
+) -> Tensor:
+    """``maskmm.block_masked_mm`` for torch tensors on the CPU or on a CUDA GPU::
+
+        out[bi,bj] = mask_out[bi,bj] * sum over live bk of
+                     mask_lhs[bi,bk] * mask_rhs[bk,bj] * (a[bi,bk] @ b[bk,bj])
+
+    It can be differentiated with respect to a, b and every floating mask, in reverse and forward mode to any
+    order, and works under ``torch.func``, ``torch.vmap``, ``torch.compile(fullgraph=True)`` and
+    ``torch.export``. Each derivative is a block-masked product or its block-wise reduction, so it skips the
+    same blocks. The gradient of a mask is defined where the mask is zero too. A gradient has the type of its
+    input; its bits do not change from run to run, and do not depend on which others are asked for.
+
+    Strided tensors of any layout are taken without a copy, expanded and transposed ones among them.
+
+    Args:
+        a: (..., M, K), or (K,).
+        b: (..., K, N), or (K,), on the device of a. The types promote as in ``torch.matmul``; an integer or
+            bool type does only beside a float one, and has no gradient.
+        block_size: rows, columns and inner elements of a block, one for all or ``(m, n, k)``; each 16, 32, 64,
+            128 or 256.
+        mask_out: (..., ceil(M/m), ceil(N/n)): a tensor on the device of a, or on the CPU, or a NumPy array or a
+            number. bool and integer types have no gradient.
+        mask_lhs: (..., ceil(M/m), ceil(K/k)), the same.
+        mask_rhs: (..., ceil(K/k), ceil(N/n)), the same.
+        stream: where to enqueue the work on a GPU: torch's current stream where it is None. Memory is
+            allocated, and derivatives run, in the order of that stream. Not under torch.compile.
+        out: a tensor of the result's shape, type and device that is written and returned. Refused where a
+            gradient is asked for.
+        precision: "ieee", or "tf32" to let float32 use TF32 tensor cores; derivatives too.
+
+    Under ``torch.autocast`` of a's device, floating a and b other than float64 are first cast to autocast's type,
+    as for ``torch.matmul``; masks are not, since they scale sums in float32.
+
+    Returns:
+        (..., M, N) of the promoted type of a and b.
+
+    Raises:
+        ValueError, TypeError, MemoryError: as ``maskmm.block_masked_mm``.
+
+    >>> import torch, maskmm
+    >>> a, b = torch.ones(64, 128), torch.ones(128, 64, requires_grad=True)
+    >>> mask = torch.tensor([[0.0, 2.0]], requires_grad=True)  # a's blocks, 1 x 2 of 64 x 64
+    >>> maskmm.torch.block_masked_mm(a, b, mask_lhs=mask).sum().backward()
+    >>> b.grad[[0, 64], 0]
+    tensor([  0., 128.])
+    >>> mask.grad
+    tensor([[262144., 262144.]])
+    """
+    result: Tensor
+    if not torch.compiler.is_compiling() and _is_direct((a, b, mask_out, mask_lhs, mask_rhs, out)):
+        result = _direct.block_masked_mm(
+            a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision
+        )
+        return result
+    device = a.device.type
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        a, b = (x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in (a, b))
+    inputs = {"a": a, "b": b, "mask_out": mask_out, "mask_lhs": mask_lhs, "mask_rhs": mask_rhs}
+    result = _differentiable("mm", mm, inputs, block_size, stream, out, precision)
+    return result
+
+
+def block_masked_dot(
+    x: Tensor,
+    a: Tensor,
+    b: Tensor,
+    /,
+    block_size: int | tuple[int, int, int] = 64,
+    mask_out: Any = None,
+    mask_lhs: Any = None,
+    mask_rhs: Any = None,
+    *,
+    stream: Any = None,
+    out: Tensor | None = None,
+    precision: Literal["ieee", "tf32"] = "ieee",
+) -> Tensor:
+    """``maskmm.block_masked_dot`` for torch tensors: the sum of x * (a @ b) over each block of the product,
+    scaled by mask_out. All else is as for ``block_masked_mm``, but that autocast changes nothing.
+
+    >>> import torch, maskmm
+    >>> x = torch.ones(64, 128, requires_grad=True)
+    >>> maskmm.torch.block_masked_dot(x, torch.ones(64, 32), torch.ones(32, 128))
+    tensor([[131072., 131072.]], grad_fn=<_DotBackward>)
+    """
+    result: Tensor
+    if not torch.compiler.is_compiling() and _is_direct((x, a, b, mask_out, mask_lhs, mask_rhs, out)):
+        result = _direct.block_masked_dot(
+            x, a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision
+        )
+        return result
+    inputs = {"x": x, "a": a, "b": b, "mask_out": mask_out, "mask_lhs": mask_lhs, "mask_rhs": mask_rhs}
+    result = _differentiable("dot", dot, inputs, block_size, stream, out, precision)
+    return result
+
+
+def _is_direct(arguments: tuple[Any, ...]) -> bool:
+    """Neither gradients nor tangents, transforms, tracing or autocast are at work: numbers in, numbers out."""
+    return not (
+        _is_any_autocast_enabled()
+        or _direct.is_watched()
+        or _is_differentiated(arguments)
+        or not _direct.is_plain(arguments)
+    )
+
+
+def _is_differentiated(arguments: tuple[Any, ...]) -> bool:
+    if forward_ad._current_level >= 0:
+        return True
+    if torch.is_grad_enabled():
+        for x in arguments:
+            if x is not None and getattr(x, "requires_grad", False):
+                return True
+    return False
+
+
+def _differentiable(
+    operation: str,
+    function: Any,
+    inputs: dict[str, Any],
+    block_size: Any,
+    stream: Any,
+    out: Any,
+    precision: Any,
+) -> Any:
+    if out is not None and _is_differentiated((*inputs.values(), out)):
+        raise TypeError(
+            "out: expected none where a gradient is asked for; call it under torch.no_grad(), or without out"
+        )
+    sizes = _sizes(block_size)
+    device = inputs["a"].device
+    for name in ("mask_out", "mask_lhs", "mask_rhs"):
+        inputs[name] = _as_tensor(inputs[name], device)
+    result_axes = None
+    if any(x is not None and x.dim() < 2 for x in inputs.values()):
+        inputs, result_axes = _canonical(operation, inputs, sizes)
+    settings = Settings(sizes, precision)
+    if stream is None:
+        result = function(*inputs.values(), settings)
+    elif torch.compiler.is_compiling():
+        raise TypeError("stream: expected None under torch.compile; call it within torch.cuda.stream(...)")
+    else:
+        with _direct.on_stream(as_stream(stream)):
+            result = function(*inputs.values(), settings)
+    if result_axes is not None:
+        result = result.reshape(_derivatives.result_shape(tuple(result.shape), *result_axes))
+    if out is None:
+        return result
+    if out.shape != result.shape or out.dtype != result.dtype:
+        expected = f"shape {tuple(result.shape)} and type {result.dtype}"
+        raise ValueError(f"out: expected {expected}, got shape {tuple(out.shape)} and type {out.dtype}")
+    return out.copy_(result)
+
+
+def _canonical(
+    operation: str, inputs: dict[str, Any], sizes: tuple[int, int, int]
+) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Axes of size 1 are added, so that operands and masks have two or more; the number of axes of a and b."""
+    n_axes = inputs["a"].dim(), inputs["b"].dim()
+    if not torch.compiler.is_compiling():  # for the message, which shows the shapes as they came
+        masks = (inputs[name] for name in ("mask_out", "mask_lhs", "mask_rhs"))
+        _direct.result_type(inputs["a"], inputs["b"], sizes, *masks)
+    shapes = {name: tuple(x.shape) for name, x in inputs.items() if x is not None}
+    reshaped = _derivatives.canonical_shapes(operation, shapes)
+    return {name: x if x is None else x.reshape(reshaped[name]) for name, x in inputs.items()}, n_axes
+
+
+def _sizes(block_size: Any) -> Any:
+    if isinstance(block_size, tuple):
+        return block_size
+    if isinstance(block_size, bool) or not hasattr(block_size, "__index__"):
+        kind = type(block_size).__name__
+        raise TypeError(f"block_size: expected an int or a tuple of three ints (m, n, k), got {kind}")
+    return (operator.index(block_size),) * 3
+
+
+def _as_tensor(mask: Any, device: torch.device) -> Tensor | None:
+    """A mask that came as a NumPy array or a number, or that lies elsewhere, as a tensor on the device."""
+    if mask is None:
+        return None
+    if isinstance(mask, Tensor):
+        return mask if mask.device == device else mask.to(device)
+    if isinstance(mask, bool | int | float):
+        return torch.tensor(mask, device=device, dtype=torch.float64 if isinstance(mask, float) else None)
+    array = np.asarray(mask)
+    if array.dtype.name == "bfloat16":  # of ml_dtypes
+        bits = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape).view(np.int16))
+        return bits.view(torch.bfloat16).to(device)
+    return torch.from_numpy(np.array(array, order="C")).to(device)
