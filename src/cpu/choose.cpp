@@ -1,5 +1,7 @@
 #include "cpu/choose.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 namespace maskmm::cpu {
@@ -30,6 +32,14 @@ bool has_plain_rows(const Operand& operand, Dtype accumulate, std::int64_t colum
 /// Rows of aligned pairs of bfloat16: a last one that is half outside cannot be read in place.
 bool has_plain_pairs(const Operand& operand, std::int64_t columns) {
   return operand.col_stride_bytes == 2 && columns % 2 == 0 && aligned_to(operand, 4);
+}
+
+double last_cache_bytes() {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  static const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  if (bytes > 0) return static_cast<double>(bytes);
+#endif
+  return 32.0 * (1 << 20);
 }
 
 // Memory for the sums of parts of K, all threads together.
@@ -154,6 +164,10 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   choice.dot = canonical.x.present();
   choice.x_in_place = choice.dot && has_plain_rows(canonical.x, canonical.accumulate, canonical.n.extent);
   choice.out_direct = !choice.dot && has_plain_rows(canonical.out, canonical.accumulate, canonical.n.extent);
+  const double result_bytes = static_cast<double>(canonical.m.extent) * static_cast<double>(canonical.n.extent) *
+                              static_cast<double>(canonical.batch_size) *
+                              static_cast<double>(size_of(canonical.out.dtype));
+  if (!choice.dot && result_bytes > last_cache_bytes()) choice.zeros = Store::streamed;
   if (canonical.accumulate == Dtype::float64) {
     choose_shapes<double>(canonical, &choice);
   } else {

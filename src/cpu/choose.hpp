@@ -6,6 +6,7 @@
 
 #include "core/canonical.hpp"
 #include "cpu/kernels/kernel_set.hpp"
+#include "cpu/pack.hpp"
 
 namespace maskmm::cpu {
 
@@ -31,12 +32,13 @@ struct Choice {
   std::int64_t chunk = 0;
   std::int64_t sliver_stride = 0;  // from one sliver of packed B to the next, in elements
   std::int64_t lda_packed = 0;
-  bool a_in_place = false;  // micro-kernels read A where it is
-  bool b_plain = false;     // rows of B are copied as they are
-  bool streams_b = false;   // packed B holds one chunk of a tile and is used once
-  bool out_direct = false;  // micro-kernels write the result where it belongs
-  bool dot = false;         // what tiles give is reduced to a number for each block, not written
-  bool x_in_place = false;  // a dot reads x where it is
+  bool a_in_place = false;      // micro-kernels read A where it is
+  bool b_plain = false;         // rows of B are copied as they are
+  bool streams_b = false;       // packed B holds one chunk of a tile and is used once
+  bool out_direct = false;      // micro-kernels write the result where it belongs
+  bool dot = false;             // what tiles give is reduced to a number for each block, not written
+  bool x_in_place = false;      // a dot reads x where it is
+  Store zeros = Store::cached;  // streamed where the result is larger than the last-level cache
   int threads = 1;
 
   bool keeps_sums = false;  // a task sums more than one range of k, or part of them, before it writes a result

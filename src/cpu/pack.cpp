@@ -6,6 +6,10 @@
 
 #include "core/mask_value.hpp"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace maskmm::cpu {
 namespace {
 
@@ -185,16 +189,46 @@ void unpack(const KernelSet& set, const T* from, std::int64_t ldf, std::int64_t 
   }
 }
 
-void clear(const Target& to, std::int64_t rows, std::int64_t columns) {
+namespace {
+
+void clear_bytes(std::byte* to, std::size_t bytes, Store store) {
+#if defined(__SSE2__)
+  constexpr std::size_t kLine = 64;
+  if (store == Store::streamed && bytes >= 2 * kLine) {
+    // Whole lines only: a part of one would be read first.
+    const std::size_t head = -reinterpret_cast<std::uintptr_t>(to) % kLine, lines = (bytes - head) / kLine;
+    std::memset(to, 0, head);
+    __m128i* vector = reinterpret_cast<__m128i*>(to + head);
+    for (std::size_t line = 0; line < lines; ++line, vector += 4) {
+      for (int part = 0; part < 4; ++part) _mm_stream_si128(vector + part, _mm_setzero_si128());
+    }
+    to += head + lines * kLine;
+    bytes -= head + lines * kLine;
+  }
+#else
+  static_cast<void>(store);
+#endif
+  std::memset(to, 0, bytes);
+}
+
+}  // namespace
+
+void clear(const Target& to, std::int64_t rows, std::int64_t columns, Store store) {
   const std::size_t size = size_of(to.dtype);
   for (std::int64_t i = 0; i < rows; ++i) {
     std::byte* row = to.data + i * to.row_stride_bytes;
     if (to.col_stride_bytes == static_cast<std::int64_t>(size)) {
-      std::memset(row, 0, static_cast<std::size_t>(columns) * size);
+      clear_bytes(row, static_cast<std::size_t>(columns) * size, store);
     } else {
       for (std::int64_t j = 0; j < columns; ++j) std::memset(row + j * to.col_stride_bytes, 0, size);
     }
   }
+}
+
+void order_stores() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
 }
 
 template void pack<float>(const KernelSet&, const Source&, std::int64_t, std::int64_t, float*, std::int64_t,

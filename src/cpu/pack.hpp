@@ -60,7 +60,13 @@ template <class T>
 void unpack(const KernelSet& set, const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns,
             const Target& to);
 
+/// Whether what is written stays in the caches, or goes to memory past them, unordered until `order_stores`.
+enum class Store { cached, streamed };
+
 /// element (i, j) = +0.
-void clear(const Target& to, std::int64_t rows, std::int64_t columns);
+void clear(const Target& to, std::int64_t rows, std::int64_t columns, Store store);
+
+/// Streamed stores of this thread become visible before what it writes afterwards.
+void order_stores();
 
 }  // namespace maskmm::cpu

@@ -3,12 +3,9 @@
 #include <algorithm>
 
 namespace maskmm::cpu {
-namespace {
 
 using core::ceil_div;
 using core::round_up;
-
-}  // namespace
 
 template <class T>
 Panel<T>::Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns,
@@ -38,8 +35,8 @@ void Panel<T>::set_rows(const T* a_rows, std::int64_t lda) {
 }
 
 template <class T>
-Target Panel<T>::out_at(std::int64_t i, std::int64_t j) const {
-  return {place_.out + i * c_.out.row_stride_bytes + j * c_.out.col_stride_bytes, c_.out.dtype, c_.out.row_stride_bytes,
+Target Panel<T>::out_at(const Place<T>& place, std::int64_t i, std::int64_t j) const {
+  return {place.out + i * c_.out.row_stride_bytes + j * c_.out.col_stride_bytes, c_.out.dtype, c_.out.row_stride_bytes,
           c_.out.col_stride_bytes};
 }
 
@@ -66,12 +63,12 @@ bool Panel<T>::mark_packed(const Unit<T>& unit, std::int64_t bk) {
 /// Packs what is fresh of `columns` of the unit, from its `column` on: where micro-kernels cannot do it on the way.
 template <class T>
 void Panel<T>::pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t columns) {
-  const Source source{place_.b, c_.b.dtype, c_.promoted, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
+  const Source source{unit.place.b, c_.b.dtype, c_.promoted, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
   const std::int64_t sliver = choice_.sliver, elements = choice_.pairs ? 2 : 1;
   for (int index = 0; index < unit.run_count; ++index) {
     const Run<T>& run = unit.runs[index];
     if (!run.fresh) continue;
-    T* to = run.b + packed_offset(unit.j + column);
+    T* to = run.b + packed_offset(unit, column);
     const std::int64_t k = unit.run_begins[index], rows = std::min(run.k * elements, c_.k.extent - k);
     const std::int64_t padded = round_up(columns, choice_.lanes);
     const Source stretch = source.at(k, unit.j + column);
@@ -87,10 +84,10 @@ void Panel<T>::pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t col
   }
 }
 
-/// Of column j in packed B, in elements.
+/// Of the unit's `column` in packed B, in elements.
 template <class T>
-std::int64_t Panel<T>::packed_offset(std::int64_t j) const {
-  std::int64_t column = j - place_.j_begin;
+std::int64_t Panel<T>::packed_offset(const Unit<T>& unit, std::int64_t column) const {
+  column += unit.j - unit.place.j_begin;
   if (choice_.streams_b) column %= choice_.tile_columns;
   return column / choice_.sliver * choice_.sliver_stride + column % choice_.sliver;
 }
@@ -123,6 +120,7 @@ void Panel<T>::add_block(std::int64_t bk) {
 
 template <class T>
 void Panel<T>::push() {
+  units_[current_].place = place_;
   if (pending_) execute(units_[1 - current_], &units_[current_]);
   pending_ = true;
   current_ = 1 - current_;
@@ -137,10 +135,10 @@ void Panel<T>::flush() {
 template <class T>
 void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   const std::int64_t sliver = choice_.sliver, lanes = choice_.lanes;
-  T* sums = place_.sums;
-  if (choice_.keeps_sums) sums += (unit.i - place_.i_begin) * choice_.sums_ld + (unit.j - place_.j_begin);
+  T* sums = unit.place.sums;
+  if (choice_.keeps_sums) sums += (unit.i - unit.place.i_begin) * choice_.sums_ld + (unit.j - unit.place.j_begin);
   const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
-  const Target out = out_at(unit.i, unit.j);
+  const Target out = out_at(unit.place, unit.i, unit.j);
   MicroCall<T> call;
   call.runs = unit.runs;
   call.runs_end = unit.runs + unit.run_count;
@@ -160,18 +158,18 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   call.scale_second = unit.scale_second;
   call.scale_out = unit.scale_out;
   T* dst = direct ? reinterpret_cast<T*>(out.data) : sums;
-  const std::int64_t first_column = unit.j - place_.j_begin;
+  const std::int64_t first_column = unit.j - unit.place.j_begin;
   for (std::int64_t column = 0, columns; column < unit.columns; column += columns) {
     const std::int64_t inside = (first_column + column) % sliver;
     columns = std::min(sliver - inside, unit.columns - column);
     const std::int64_t vectors = ceil_div(columns, lanes), tallest = kernels_.rows[vectors];
     const std::int64_t groups = ceil_div(unit.rows, tallest);
-    call.b_offset = packed_offset(unit.j + column);
+    call.b_offset = packed_offset(unit, column);
     call.raw_offset_bytes = call.next_raw_offset_bytes = column * c_.b.col_stride_bytes;
     const bool packs_on_the_way = choice_.b_plain && !choice_.pairs && columns % lanes == 0;
     if (unit.packs && !packs_on_the_way) pack_b(unit, column, columns);
     call.copy_ldb = choice_.streams_b && groups == 1 ? 0 : sliver;
-    call.next_b_offset = next != nullptr ? packed_offset(next->j + column) : 0;
+    call.next_b_offset = next != nullptr ? packed_offset(*next, column) : 0;
     call.next_a = column == 0;
     std::int64_t group = 0;
     for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {

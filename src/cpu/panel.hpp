@@ -13,19 +13,6 @@ namespace maskmm::cpu {
 
 inline constexpr int kMaxRuns = 16;  // a chunk of 256 elements in blocks of 16
 
-/// A chunk of the live k of one tile: what is multiplied before the next is looked at.
-template <class T>
-struct Unit {
-  Run<T> runs[kMaxRuns];
-  std::int64_t run_begins[kMaxRuns];  // in elements of the inner axis
-  int run_count = 0;
-  std::int64_t i = 0, rows = 0, j = 0, columns = 0;
-  bool first = false, last = false;  // of its tile
-  bool packs = false;                // some of its blocks of B are not packed yet
-  std::int64_t k = 0;                // of all runs
-  T scale = 1, scale_second = 1, scale_out = 1;
-};
-
 /// Where a panel is: its operands and the part of them that it covers.
 template <class T>
 struct Place {
@@ -36,12 +23,27 @@ struct Place {
   std::int64_t bk_begin, bk_end;  // blocks of k
 };
 
+/// A chunk of the live k of one tile: what is multiplied before the next is looked at.
+template <class T>
+struct Unit {
+  Place<T> place;
+  Run<T> runs[kMaxRuns];
+  std::int64_t run_begins[kMaxRuns];  // in elements of the inner axis
+  int run_count = 0;
+  std::int64_t i = 0, rows = 0, j = 0, columns = 0;
+  bool first = false, last = false;  // of its tile
+  bool packs = false;                // some of its blocks of B are not packed yet
+  std::int64_t k = 0;                // of all runs
+  T scale = 1, scale_second = 1, scale_out = 1;
+};
+
 template <class T>
 class Panel {
  public:
   /// Blocks of B are packed `packed_columns` at a time: no tile is narrower, and all start at multiples of it.
   Panel(const core::Canonical& canonical, const Choice& choice, std::byte* scratch, std::int64_t packed_columns,
         DotBlocks<T>* dot);
+  /// What is pending stays so: its place, and A in place, must outlast it.
   void open(const Place<T>& place);
   /// The rows of A of the units that follow, from k_begin on.
   void set_rows(const T* a_rows, std::int64_t lda);
@@ -52,13 +54,13 @@ class Panel {
   void push();
   /// Multiplies what is left.
   void flush();
-  Target out_at(std::int64_t i, std::int64_t j) const;
+  Target out_at(const Place<T>& place, std::int64_t i, std::int64_t j) const;
 
  private:
   std::uint64_t& packed_word(std::int64_t j, std::int64_t bk);
   bool mark_packed(const Unit<T>& unit, std::int64_t bk);
   void pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t columns);
-  std::int64_t packed_offset(std::int64_t j) const;
+  std::int64_t packed_offset(const Unit<T>& unit, std::int64_t column) const;
   const void* raw_b(std::int64_t bk, std::int64_t j) const;
   void execute(const Unit<T>& unit, const Unit<T>* next);
 

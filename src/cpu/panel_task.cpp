@@ -74,9 +74,15 @@ void PanelTask<T>::run(std::int64_t task) {
       rows = rows_from(i);
       multiply_rows(i, rows);
     }
-    panel_.flush();
   }
+  if (choice_.keeps_sums || choice_.dot) panel_.flush();
   if (choice_.keeps_sums && choice_.k_parts == 1) finish();
+}
+
+template <class T>
+void PanelTask<T>::flush() {
+  panel_.flush();
+  if (choice_.zeros == Store::streamed) order_stores();
 }
 
 template <class T>
@@ -131,7 +137,8 @@ void PanelTask<T>::open_k_range(std::int64_t index) {
   bk_end_ = k_begin_ < k_end_ ? ceil_div(k_end_, choice_.k.block) : bk_begin_;  // the last part may have fewer ranges
   word_begin_ = bk_begin_ / 64;
   word_end_ = ceil_div(bk_end_, 64);
-  panel_.open({b_, out_, sums_, i_begin_, j_begin_, j_end_, k_begin_, bk_begin_, bk_end_});
+  place_ = {b_, out_, sums_, i_begin_, j_begin_, j_end_, k_begin_, bk_begin_, bk_end_};
+  panel_.open(place_);
 }
 
 /// Rows from i on that one list of live k serves.
@@ -218,7 +225,7 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
 
 template <class T>
 void PanelTask<T>::clear_columns(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t j_end) {
-  if (!choice_.keeps_sums && !choice_.dot) clear(panel_.out_at(i, j), rows, j_end - j);
+  if (!choice_.keeps_sums && !choice_.dot) clear(panel_.out_at(place_, i, j), rows, j_end - j, choice_.zeros);
 }
 
 /// Whether block columns bj and bj + 1 have the same live k, and the same scales, in block row bi.
@@ -375,9 +382,9 @@ void PanelTask<T>::finish_rows(std::int64_t i, std::int64_t rows) {
           for (std::int64_t column = 0; column < tile.columns; ++column) sums[row * choice_.sums_ld + column] *= scale;
         }
       }
-      unpack<T>(*choice_.set, sums, choice_.sums_ld, rows, tile.columns, panel_.out_at(i, j));
+      unpack<T>(*choice_.set, sums, choice_.sums_ld, rows, tile.columns, panel_.out_at(place_, i, j));
     } else {
-      clear(panel_.out_at(i, j), rows, tile.columns);
+      clear(panel_.out_at(place_, i, j), rows, tile.columns, choice_.zeros);
     }
     j = end;
   }

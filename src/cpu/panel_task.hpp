@@ -19,7 +19,10 @@ class PanelTask {
   /// choice.tasks_at_once tasks.
   PanelTask(const core::Canonical& canonical, const Choice& choice, const Live& live, std::byte* scratch,
             std::byte* shared_sums);
+  /// What it multiplies last may wait for the task after it, to prefetch for it.
   void run(std::int64_t task);
+  /// Ends a row of tasks.
+  void flush();
   /// Where K is cut into parts: the result from the sums of tasks `first_task` to first_task + choice.k_parts - 1.
   void join_parts(std::int64_t first_task);
 
@@ -64,6 +67,7 @@ class PanelTask {
   std::int64_t row_block_, column_block_;
   DotBlocks<T> dot_;
   Panel<T> panel_;
+  Place<T> place_{};
 
   std::int64_t batch_ = 0, part_ = 0;
   const std::byte *a_ = nullptr, *b_ = nullptr, *mask_lhs_ = nullptr, *mask_rhs_ = nullptr, *mask_out_ = nullptr;

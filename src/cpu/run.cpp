@@ -46,20 +46,23 @@ std::size_t shared_sums_bytes(const Choice& choice) {
 
 template <class T>
 void run_tasks(const core::Canonical& canonical, const Choice& choice, const Live& live, std::byte* shared_sums) {
-  const auto with_task = [&](auto work) {
-    const FloatEnvironment environment;
-    std::byte* scratch = task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));
-    PanelTask<T> task(canonical, choice, live, scratch, shared_sums);
-    work(task);
+  const auto in_groups = [&](std::int64_t count, auto work) {
+    // Tasks in a row share their set-up, and each prefetches for the next.
+    const std::int64_t group = std::clamp<std::int64_t>(count / (std::int64_t{16} * choice.threads), 1, 64);
+    parallel_for(core::ceil_div(count, group), choice.threads, [&](std::int64_t index) {
+      const FloatEnvironment environment;
+      std::byte* scratch = task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));
+      PanelTask<T> task(canonical, choice, live, scratch, shared_sums);
+      for (std::int64_t i = index * group; i < std::min(count, (index + 1) * group); ++i) work(task, i);
+      task.flush();
+    });
   };
   for (std::int64_t first = 0; first < choice.tasks; first += choice.tasks_at_once) {
     const std::int64_t count = std::min(choice.tasks_at_once, choice.tasks - first);
-    parallel_for(count, choice.threads,
-                 [&](std::int64_t index) { with_task([&](PanelTask<T>& task) { task.run(first + index); }); });
+    in_groups(count, [&](PanelTask<T>& task, std::int64_t index) { task.run(first + index); });
     if (choice.k_parts == 1) continue;
-    parallel_for(count / choice.k_parts, choice.threads, [&](std::int64_t index) {
-      with_task([&](PanelTask<T>& task) { task.join_parts(first + index * choice.k_parts); });
-    });
+    in_groups(count / choice.k_parts,
+              [&](PanelTask<T>& task, std::int64_t index) { task.join_parts(first + index * choice.k_parts); });
   }
 }
 
