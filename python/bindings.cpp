@@ -20,6 +20,7 @@
 #include "tensor_table.hpp"
 #include "with_copies.hpp"
 #include "without_gil.hpp"
+#include "xla_ffi.hpp"
 
 namespace maskmm::python {
 namespace {
@@ -91,13 +92,23 @@ nb::tuple explain_on_device(nb::handle a, nb::handle b, nb::handle block_size, n
                                 reinterpret_cast<void*>(current_stream)));
 }
 
-nb::tuple result_type(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
-                      nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
-  const Call call({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
+nb::tuple result_type_of(const PythonArguments& arguments) {
+  const Call call(arguments);
   const core::Problem problem = call.problem();
   nb::list shape;
   for (const std::int64_t size : problem.result_shape) shape.append(size);
   return nb::make_tuple(nb::tuple(shape), name_of(problem.result_dtype));
+}
+
+nb::tuple result_type(nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out, nb::handle mask_lhs,
+                      nb::handle mask_rhs, nb::handle stream, nb::handle out, nb::handle precision) {
+  return result_type_of({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision});
+}
+
+nb::tuple dot_result_type(nb::handle x, nb::handle a, nb::handle b, nb::handle block_size, nb::handle mask_out,
+                          nb::handle mask_lhs, nb::handle mask_rhs, nb::handle stream, nb::handle out,
+                          nb::handle precision) {
+  return result_type_of({a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision, x});
 }
 
 /// One tuple for each row: operation, input, the operation that its gradient is, that one's arguments as text ("b.T"),
@@ -248,6 +259,7 @@ NB_MODULE(_maskmm, module) {
   module.def("version", &version, "The version of the library, 'major.minor.patch'.");
 
   bind_device_view(module);
+  bind_xla_ffi(module);
   module.def("register_table", &register_table, nb::arg("type"), nb::arg("table"),
              nb::sig("def register_table(type: type, table: object) -> None"),
              "Arrays of this type are read through DLPack's C table from now on; see python/tensor_table.hpp.\n\n"
@@ -286,6 +298,11 @@ NB_MODULE(_maskmm, module) {
                      "bool]]"),
              "src/core/derivative_table.hpp, for maskmm._derivatives.");
   define("result_type", &result_type, "", "tuple[tuple[int, ...], str]");
+  const std::string dot_result =
+      std::string("def dot_result_type") + dot_arguments + ", /) -> tuple[tuple[int, ...], str]";
+  module.def("dot_result_type", &dot_result_type, nb::arg().none(), nb::arg().none(), nb::arg().none(),
+             nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+             nb::arg().none(), nb::sig(dot_result.c_str()));
   define("block_masked_mm_on_device", &block_masked_mm_on_device, ", current_stream: int, empty: object", "typing.Any",
          nb::arg(), nb::arg().none());
   define("explain_on_device", &explain_on_device, ", current_stream: int", explanation, nb::arg());

@@ -33,6 +33,7 @@ std::optional<Dtype> dtype_of_format(const char* format, std::int64_t item_bytes
     if (foreign && item_bytes != 1) return std::nullopt;
     ++format;
   }
+  if (std::strcmp(format, "bfloat16") == 0) return Dtype::bfloat16;  // of MLX; Python's notation has none
   const bool is_complex = *format == 'Z';
   if (is_complex) ++format;
   if (format[0] == '\0' || format[1] != '\0') return std::nullopt;

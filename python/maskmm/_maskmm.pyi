@@ -145,6 +145,11 @@ class DeviceView:
     def from_dlpack(name: str, capsule: object, dtype: str) -> DeviceView:
         """dtype: what messages call a type that is refused."""
 
+def xla_ffi_handlers() -> dict[str, object]:
+    """
+    For each platform of JAX a capsule with the handler of its typed foreign function interface.
+    """
+
 def register_table(type: type, table: object) -> None:
     """
     Arrays of this type are read through DLPack's C table from now on; see python/tensor_table.hpp.
@@ -217,6 +222,19 @@ def derivative_table() -> list[tuple[str, str, str, dict[str, str], tuple[int, i
     """src/core/derivative_table.hpp, for maskmm._derivatives."""
 
 def result_type(
+    a: object,
+    b: object,
+    block_size: object,
+    mask_out: object,
+    mask_lhs: object,
+    mask_rhs: object,
+    stream: object,
+    out: object,
+    precision: object,
+    /,
+) -> tuple[tuple[int, ...], str]: ...
+def dot_result_type(
+    x: object,
     a: object,
     b: object,
     block_size: object,
