@@ -144,7 +144,7 @@ def test_no_framework_is_imported() -> None:
         x = np.ones((32, 32), np.float32)
         maskmm.block_masked_mm(x, memoryview(x), mask_out=True, out=x.copy())
         maskmm.explain(x, x)
-        print([name for name in sys.modules if name.partition(".")[0] in ("torch", "cupy", "jax")])
+        print([name for name in sys.modules if name.partition(".")[0] in ("torch", "cupy", "jax", "mlx")])
         print([name for name in sys.modules if name.startswith(("maskmm._fronts", "maskmm.torch"))])
     """
     assert run_python(program).splitlines() == ["[]", "[]"]

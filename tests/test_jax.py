@@ -186,3 +186,51 @@ def test_no_memory_is_a_memory_error_and_the_next_call_works() -> None:
     with pytest.raises(MemoryError, match=r"^no memory for the result"):
         block_masked_mm(*thin, mask_out=False).block_until_ready()
     check_result(np.asarray(block_masked_mm(A, B, 32, *MASKS)), evaluate(CALL.a, CALL.b, 32, *CALL.masks()))
+
+
+def test_the_function_of_the_package_comes_here() -> None:
+    expected = block_masked_mm(A, B, 32, *MASKS)
+    for result in (
+        maskmm.block_masked_mm(A, B, 32, *MASKS),
+        maskmm.block_masked_mm(A, B, 32, *CALL.masks()),
+        jax.jit(lambda a: maskmm.block_masked_mm(a, B, 32, *MASKS))(A),
+    ):
+        assert isinstance(result, jax.Array)
+        assert np.array_equal(result, expected)
+    x = jnp.ones((200, 150))
+    assert np.array_equal(maskmm.block_masked_dot(x, A, B, 32), block_masked_dot(x, A, B, 32))
+    assert jax.grad(lambda a: maskmm.block_masked_mm(a, B).sum())(A).shape == A.shape
+    live = maskmm.explain(A, B, 32, *MASKS).live_fraction
+    assert live == pytest.approx(evaluate(CALL.a, CALL.b, 32, *CALL.masks()).live_fraction)
+
+
+def test_streams_and_devices_at_the_package() -> None:
+    device = maskmm.explain(A, B).device
+    for stream in (device, device.type):
+        assert maskmm.block_masked_mm(A, B, stream=stream).shape == (200, 150)
+    other = maskmm.Device(maskmm.gpu, 7)
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        (
+            other,
+            ValueError,
+            rf"^stream: expected one on {device.type.name}:{device.index} as a is, got gpu:7$",
+        ),
+        (
+            maskmm.default_stream(device),
+            TypeError,
+            "^stream: expected None, as XLA orders the work, got Stream$",
+        ),
+    ]
+    for stream, kind, message in wrong:
+        with pytest.raises(kind, match=message):
+            maskmm.block_masked_mm(A, B, stream=stream)
+    with pytest.raises(TypeError, match=r"^out: expected None, as JAX arrays cannot be written to"):
+        maskmm.block_masked_mm(A, B, out=A)
+    with pytest.raises(
+        TypeError, match=r"^a, b: expected arrays of one framework, got jax\.Array, numpy\.ndarray$"
+    ):
+        maskmm.block_masked_mm(A, CALL.b)
+    with pytest.raises(TypeError, match=r"^a, b: .*, got numpy\.ndarray, jax\.Array"):
+        jax.jit(lambda b: maskmm.block_masked_mm(CALL.a, b))(B)
+    with pytest.raises(TypeError, match=r"^a: expected a JAX array with values, got one that is traced"):
+        jax.jit(lambda a: maskmm.explain(a, B))(A)

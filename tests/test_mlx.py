@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import maskmm
 from case_builders import product
 from cases import CASES, build
 from oracle import BFLOAT16, Array, check_result, evaluate
@@ -263,3 +264,22 @@ def test_gradients_of_1d_operands(shapes: Any) -> None:
         found, mx.grad(lambda a, b: mx.square(a @ b).sum(), (0, 1))(a, b), strict=True
     ):
         assert_close(gradient, expected)
+
+
+def test_the_function_of_the_package_comes_here() -> None:
+    expected = ours(*INPUTS)
+    for stream in (None, mx.cpu, maskmm.cpu, maskmm.Device(maskmm.cpu)):
+        result = maskmm.block_masked_mm(*INPUTS[:2], SIZES, *INPUTS[2:], stream=stream)
+        assert isinstance(result, mx.array)
+        assert mx.array_equal(result, expected)
+    x = normal(2, 70, 50)
+    assert mx.array_equal(
+        maskmm.block_masked_dot(x, *INPUTS[:2], SIZES), block_masked_dot(x, *INPUTS[:2], SIZES)
+    )
+    assert maskmm.explain(*INPUTS[:2], SIZES, stream=maskmm.cpu).live_fraction == 1
+    with pytest.raises(TypeError, match=r"^out: expected None, as MLX's arrays do not change, got array$"):
+        maskmm.block_masked_mm(A, B, out=A)
+    with pytest.raises(
+        TypeError, match=r"^a, b: expected arrays of one framework, got mlx\.core\.array, numpy\.ndarray$"
+    ):
+        maskmm.block_masked_mm(A, np.ones((130, 150), np.float32))

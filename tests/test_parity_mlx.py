@@ -17,6 +17,7 @@ from layouts import LAYOUTS
 from oracle import Array, check_result, evaluate
 
 mx = pytest.importorskip("mlx.core", reason="the extra 'test' installs mlx-cpu")
+block_masked_mm = pytest.importorskip("maskmm.mlx").block_masked_mm
 
 PAGE = Path(__file__).parents[1] / "docs" / "differences_from_mlx.md"
 
@@ -29,6 +30,12 @@ def by_mlx(call: Call) -> Array:
     """MLX's result; + 0 because it gives -0 for some empty blocks."""
     masks = [to_mlx(mask) for mask in call.masks()]
     return np.array(mx.block_masked_mm(to_mlx(call.a), to_mlx(call.b), call.block_size, *masks) + 0)
+
+
+def by_maskmm_mlx(call: Call) -> Array:
+    """The same call with the function from maskmm.mlx instead."""
+    masks = [to_mlx(mask) for mask in call.masks()]
+    return np.array(block_masked_mm(to_mlx(call.a), to_mlx(call.b), call.block_size, *masks, stream=mx.cpu))
 
 
 def random_call(rng: np.random.Generator, kind: str, block: int, masks: str) -> Call:
@@ -63,6 +70,7 @@ def test_same_numbers_as_mlx(kind: str, block: int, masks: str) -> None:
         ours = maskmm.block_masked_mm(call.a, call.b, call.block_size, *call.masks())
         check_result(theirs, exact)
         check_result(ours, exact)
+        assert np.array_equal(by_maskmm_mlx(call), ours)
         # Each is within the bound of the exact result, so they are within twice that of each other.
         assert (np.abs(ours - theirs) <= 2 * exact.error() + np.spacing(np.abs(theirs))).all()
 
@@ -94,6 +102,7 @@ def test_same_shapes_as_mlx_for_1d_operands(shape_a: Any, shape_b: Any, lhs: Any
     theirs = by_mlx(call)
     ours = maskmm.block_masked_mm(call.a, call.b, call.block_size, *call.masks())
     assert ours.shape == theirs.shape
+    assert np.array_equal(by_maskmm_mlx(call), ours)
     exact = evaluate(call.a, call.b, call.block_size, *call.masks())
     check_result(theirs, exact)
     check_result(ours, exact)
@@ -104,6 +113,7 @@ def test_zero_sizes_as_in_mlx() -> None:
         call = Call(np.ones((M, K), np.float32), np.ones((K, N), np.float32), 32)
         ours = maskmm.block_masked_mm(call.a, call.b, 32)
         assert np.array_equal(ours, by_mlx(call)) and ours.shape == (M, N)
+        assert np.array_equal(ours, by_maskmm_mlx(call))
 
 
 def test_the_page_of_differences() -> None:

@@ -75,7 +75,13 @@ def _cupy() -> Front:
 def _jax() -> Front:
     from maskmm._fronts import jax
 
-    return _device.OnDevice(jax)
+    return jax
+
+
+def _mlx() -> Front:
+    from maskmm._fronts import mlx
+
+    return mlx
 
 
 def _dlpack() -> Front:
@@ -88,6 +94,7 @@ FRAMEWORKS = (
     Framework("torch", "Tensor", _torch),
     Framework("cupy", "ndarray", _cupy),
     Framework("jax", "Array", _jax),
+    Framework("mlx.core", "array", _mlx),
 )
 _NAMES = ("x", "a", "b", "mask_out", "mask_lhs", "mask_rhs", "out")
 _fronts: dict[str, Front] = {}  # loaded so far

@@ -173,14 +173,16 @@ def block_masked_mm(
       ``maskmm.torch.block_masked_mm``.
     - cupy.ndarray. On a GPU, torch and CuPy alike, the work is enqueued on the framework's current stream, the
       result comes from its allocator, nothing is waited for, and CUDA graphs can capture the call.
-    - jax.Array on a GPU, outside of jit, grad and vmap: JAX has no current stream, so the call waits for a and b
-      on the GPU's default stream and returns when the result is there, copied into memory of JAX's.
-    - Anything else with DLPack on a GPU: likewise, on the default stream; the result offers DLPack and nothing else.
+    - jax.Array, on the CPU or a GPU, traced too: with derivatives, under jit, vmap and the like, in the order of
+      XLA's own work; see ``maskmm.jax.block_masked_mm``.
+    - mlx.core.array, on the CPU: with derivatives, under vmap and compile too; see ``maskmm.mlx.block_masked_mm``.
+    - Anything else with DLPack on a GPU: the call waits for a and b on the GPU's default stream and returns when the
+      result is there; that offers DLPack and nothing else.
 
     a, b and out are of one framework and on one device. A mask may also be a NumPy array or a number, or whatever
     else lies in host memory and is of no other framework: beside operands on a GPU it is copied in the order of the
-    stream, except while a CUDA graph is captured, where it is refused. A gradient passes through
-    torch tensors only.
+    stream, except while a CUDA graph is captured, where it is refused. Gradients pass through
+    torch tensors, JAX's and MLX's arrays.
 
     The layout of arrays is free: strides may be negative, zero or misaligned.
 
@@ -195,8 +197,9 @@ def block_masked_mm(
         mask_lhs: (..., ceil(M/m), ceil(K/k)), the same.
         mask_rhs: (..., ceil(K/k), ceil(N/n)), the same. The batch axes of all arguments broadcast together; a
             mask may also have size 1 in a block axis, lack axes on the left, or be a number.
-        stream: where to run: a Stream, torch's or CuPy's stream, a Device, a DeviceType, or None for the
-            current stream of the framework, or else the default stream of the inputs' device. The result is
+        stream: where to run: a Stream, torch's, CuPy's or MLX's stream, a Device, a DeviceType, or None for the
+            current stream of the framework, or else the default stream of the inputs' device. XLA orders the work
+            of JAX arrays itself: no stream for these. The result is
             allocated in the order of that stream; whoever reads it on another waits for this one first.
         out: a NumPy array or another writable buffer, or a torch tensor or CuPy array on the device of a: the
             result is written here and this object returned. It has the result's shape and type and shares no
