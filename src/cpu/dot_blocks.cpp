@@ -25,7 +25,7 @@ void DotBlocks<T>::open(std::int64_t batch, std::int64_t i_begin, std::int64_t i
   const std::int64_t bi = i_begin / c_.m.block, bj = j_begin / c_.n.block;
   std::byte* const first = out_ + bi * c_.out.row_stride_bytes + bj * c_.out.col_stride_bytes;
   clear({first, c_.out.dtype, c_.out.row_stride_bytes, c_.out.col_stride_bytes},
-        core::ceil_div(i_end - i_begin, c_.m.block), core::ceil_div(j_end - j_begin, c_.n.block));
+        core::ceil_div(i_end - i_begin, c_.m.block), core::ceil_div(j_end - j_begin, c_.n.block), Store::cached);
 }
 
 template <class T>
