@@ -253,9 +253,9 @@ NB_MODULE(_maskmm, module) {
       "Raises:\n    ValueError: a count below 1.");
   module.def(
       "cpu_isa", &cpu_isa,
-      "The instruction set of the CPU kernels: 'avx512_bf16' (AVX-512, and its dot products for bfloat16, which\n"
-      "take numbers below 2^-126 for zeros), 'avx512', 'avx2', 'neon' or 'portable'. The variable MASKMM_ISA\n"
-      "forces one.");
+      "The instruction set of the CPU kernels: 'amx_bf16' or 'avx512_bf16' (AVX-512, and tiles or dot products for\n"
+      "bfloat16, which take numbers below 2^-126 for zeros), 'avx512', 'avx2', 'neon' or 'portable'. The variable\n"
+      "MASKMM_ISA forces one.");
   module.def("version", &version, "The version of the library, 'major.minor.patch'.");
 
   bind_device_view(module);

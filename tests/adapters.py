@@ -23,9 +23,9 @@ from cases import build
 from oracle import Array
 
 # What a machine that has the first can also run.
-X86 = ("avx512_bf16", "avx512", "avx2", "portable")
+X86 = ("amx_bf16", "avx512_bf16", "avx512", "avx2", "portable")
 ISAS = {isa: X86[index:] for index, isa in enumerate(X86)} | {"neon": ("neon", "portable")}
-FLUSHING = ("avx512_bf16",)  # products of bfloat16 lose subnormal operands and sums
+FLUSHING = ("amx_bf16", "avx512_bf16")  # products of bfloat16 lose subnormal operands and sums
 THREADS = (1, 2, 5)
 
 

@@ -116,9 +116,9 @@ def set_num_threads(count: int) -> None:
 
 def cpu_isa() -> str:
     """
-    The instruction set of the CPU kernels: 'avx512_bf16' (AVX-512, and its dot products for bfloat16, which
-    take numbers below 2^-126 for zeros), 'avx512', 'avx2', 'neon' or 'portable'. The variable MASKMM_ISA
-    forces one.
+    The instruction set of the CPU kernels: 'amx_bf16' or 'avx512_bf16' (AVX-512, and tiles or dot products for
+    bfloat16, which take numbers below 2^-126 for zeros), 'avx512', 'avx2', 'neon' or 'portable'. The variable
+    MASKMM_ISA forces one.
     """
 
 def version() -> str:

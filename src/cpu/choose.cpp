@@ -150,9 +150,11 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   Choice choice;
   choice.set = &set;
   choice.threads = max_threads;
-  choice.pairs = set.bfloat16_pairs != nullptr && canonical.a.dtype == Dtype::bfloat16 &&
-                 canonical.b.dtype == Dtype::bfloat16 && canonical.accumulate == Dtype::float32;
-  if (choice.pairs) {
+  if (canonical.a.dtype == Dtype::bfloat16 && canonical.b.dtype == Dtype::bfloat16 &&
+      canonical.accumulate == Dtype::float32) {
+    choice.pairs = canonical.m.extent < kFewRows ? set.few_bfloat16_pairs : set.bfloat16_pairs;
+  }
+  if (choice.pairs != nullptr) {
     choice.k = {ceil_div(canonical.k.extent, 2), canonical.k.block / 2};
     choice.a_in_place = has_plain_pairs(canonical.a, canonical.k.extent);
     choice.b_plain = has_plain_rows(canonical.b, Dtype::bfloat16, canonical.n.extent);
@@ -182,7 +184,7 @@ std::string kernel_name(const Choice& choice, Dtype accumulate) {
            std::to_string(choice.sliver);
   };
   if (accumulate == Dtype::float64) return name(kernels_of<double>(choice), "f64");
-  return name(kernels_of<float>(choice), choice.pairs ? "bf16" : "f32");
+  return name(kernels_of<float>(choice), choice.pairs != nullptr ? "bf16" : "f32");
 }
 
 }  // namespace maskmm::cpu

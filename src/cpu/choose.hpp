@@ -20,12 +20,12 @@ namespace maskmm::cpu {
 /// number of threads.
 struct Choice {
   const KernelSet* set = nullptr;
-  bool pairs = false;              // of bfloat16 along k are the elements of A and packed B
-  core::BlockGrid k;               // the inner axis in elements of packed B: all that follows counts k in those
-  std::int64_t lanes = 0;          // elements of a vector
-  std::int64_t sliver = 0;         // columns that packed B holds side by side: the widest micro-tile
-  std::int64_t tile_columns = 0;   // a multiple of sliver
-  std::int64_t panel_columns = 0;  // a multiple of tile_columns
+  const Kernels<float>* pairs = nullptr;  // of bfloat16 along k are the elements of A and packed B; or null
+  core::BlockGrid k;                      // the inner axis in elements of packed B: all that follows counts k in those
+  std::int64_t lanes = 0;                 // elements of a vector
+  std::int64_t sliver = 0;                // columns that packed B holds side by side: the widest micro-tile
+  std::int64_t tile_columns = 0;          // a multiple of sliver
+  std::int64_t panel_columns = 0;         // a multiple of tile_columns
   std::int64_t unit_rows = 0;
   std::int64_t task_rows = 0;  // a multiple of every block size, or all
   std::int64_t k_range = 0;    // a multiple of the block, or all
@@ -59,7 +59,7 @@ std::string kernel_name(const Choice& choice, Dtype accumulate);
 template <class T>
 const Kernels<T>& kernels_of(const Choice& choice) {
   if constexpr (sizeof(T) == sizeof(float)) {
-    return choice.pairs ? *choice.set->bfloat16_pairs : choice.set->f32;
+    return choice.pairs != nullptr ? *choice.pairs : choice.set->f32;
   } else {
     return choice.set->f64;
   }

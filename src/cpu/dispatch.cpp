@@ -11,6 +11,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace maskmm::cpu {
 namespace {
@@ -34,6 +38,24 @@ bool has_avx512() {
 
 bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
+/// Linux saves the tile registers of processes that have asked for them, once and for all of their threads.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+
+bool has_amx_bf16() {
+  constexpr unsigned kBfloat16 = 1u << 22, kTile = 1u << 24;
+  unsigned eax, ebx, ecx, edx;
+  return has_avx512_bf16() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & kBfloat16) && (edx & kTile) &&
+         may_use_tiles();
+}
+
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 #endif
 
@@ -43,6 +65,8 @@ KernelSet with_pairs(KernelSet set, const char* name, const char* needs, const K
   set.name = name;
   set.needs = needs;
   set.bfloat16_pairs = &pairs;
+  set.few_bfloat16_pairs = &kAvx512Bfloat16Kernels;
+  set.narrow_bfloat16 = narrow_bfloat16_avx512_bf16;
   return set;
 }
 
@@ -51,12 +75,13 @@ const std::vector<Row>& rows() {
 #if defined(__x86_64__)
   static const KernelSet avx512_bf16 =
       with_pairs(kAvx512Kernels, "avx512_bf16", "AVX-512 F, BW, DQ, VL and BF16", kAvx512Bfloat16Kernels);
+  static const KernelSet amx_bf16 =
+      with_pairs(kAvx512Kernels, "amx_bf16", "AMX with BF16, AVX-512 BF16 and Linux's leave", kAmxBfloat16Kernels);
 #endif
   static const std::vector<Row> rows = {
 #if defined(__x86_64__)
-      {&avx512_bf16, has_avx512_bf16},
-      {&kAvx512Kernels, has_avx512},
-      {&kAvx2Kernels, has_avx2},
+      {&amx_bf16, has_amx_bf16},     {&avx512_bf16, has_avx512_bf16},
+      {&kAvx512Kernels, has_avx512}, {&kAvx2Kernels, has_avx2},
 #elif defined(__aarch64__)
       {&kNeonKernels, always},
 #endif

@@ -161,21 +161,17 @@ template <class T>
 void unpack(const KernelSet& set, const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns,
             const Target& to) {
   const bool contiguous = to.col_stride_bytes == static_cast<std::int64_t>(size_of(to.dtype));
+  if constexpr (std::is_same_v<T, float>) {
+    if (contiguous && (to.dtype == Dtype::float16 || to.dtype == Dtype::bfloat16)) {
+      const auto narrow = to.dtype == Dtype::float16 ? set.narrow_float16 : set.narrow_bfloat16;
+      return narrow(from, ldf, rows, columns, to.data, to.row_stride_bytes);
+    }
+  }
   for (std::int64_t i = 0; i < rows; ++i, from += ldf) {
     std::byte* row = to.data + i * to.row_stride_bytes;
     if (contiguous && to.dtype == dtype_of<T>) {
       std::memcpy(row, from, static_cast<std::size_t>(columns) * sizeof(T));
       continue;
-    }
-    if constexpr (std::is_same_v<T, float>) {
-      if (contiguous && to.dtype == Dtype::float16) {
-        set.narrow_float16(from, columns, row);
-        continue;
-      }
-      if (contiguous && to.dtype == Dtype::bfloat16) {
-        set.narrow_bfloat16(from, columns, row);
-        continue;
-      }
     }
     with_storage(to.dtype, [&](auto stored) {
       using Stored = decltype(stored);

@@ -64,7 +64,7 @@ bool Panel<T>::mark_packed(const Unit<T>& unit, std::int64_t bk) {
 template <class T>
 void Panel<T>::pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t columns) {
   const Source source{unit.place.b, c_.b.dtype, c_.promoted, c_.b.row_stride_bytes, c_.b.col_stride_bytes};
-  const std::int64_t sliver = choice_.sliver, elements = choice_.pairs ? 2 : 1;
+  const std::int64_t sliver = choice_.sliver, elements = choice_.pairs != nullptr ? 2 : 1;
   for (int index = 0; index < unit.run_count; ++index) {
     const Run<T>& run = unit.runs[index];
     if (!run.fresh) continue;
@@ -74,7 +74,7 @@ void Panel<T>::pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t col
     const Source stretch = source.at(k, unit.j + column);
     if (choice_.b_plain) {
       kernels_.copy_panel({stretch.data, c_.b.row_stride_bytes, rows, columns, to, sliver, choice_.sliver_stride});
-    } else if (choice_.pairs) {
+    } else if (choice_.pairs != nullptr) {
       if constexpr (sizeof(T) == sizeof(float)) {
         pack_pairs_of_rows(*choice_.set, stretch, rows, columns, to, sliver, padded);
       }
@@ -139,6 +139,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   if (choice_.keeps_sums) sums += (unit.i - unit.place.i_begin) * choice_.sums_ld + (unit.j - unit.place.j_begin);
   const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
   const Target out = out_at(unit.place, unit.i, unit.j);
+  const bool contiguous = out.col_stride_bytes == static_cast<std::int64_t>(size_of(out.dtype));
   MicroCall<T> call;
   call.runs = unit.runs;
   call.runs_end = unit.runs + unit.run_count;
@@ -152,7 +153,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   call.ldb = sliver;
   call.lds = choice_.sums_ld;
   call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
-  call.dst_far = direct;
+  call.result_ld_bytes = out.row_stride_bytes;
   call.scaled = unit.scale != T(1) || unit.scale_second != T(1) || unit.scale_out != T(1);
   call.scale = unit.scale;
   call.scale_second = unit.scale_second;
@@ -166,20 +167,25 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     const std::int64_t groups = ceil_div(unit.rows, tallest);
     call.b_offset = packed_offset(unit, column);
     call.raw_offset_bytes = call.next_raw_offset_bytes = column * c_.b.col_stride_bytes;
-    const bool packs_on_the_way = choice_.b_plain && !choice_.pairs && columns % lanes == 0;
+    const bool packs_on_the_way = kernels_.packs_on_the_way && choice_.b_plain && columns % lanes == 0 &&
+                                  (choice_.pairs == nullptr || c_.k.extent % 2 == 0);
     if (unit.packs && !packs_on_the_way) pack_b(unit, column, columns);
     call.copy_ldb = choice_.streams_b && groups == 1 ? 0 : sliver;
     call.next_b_offset = next != nullptr ? packed_offset(*next, column) : 0;
     call.next_a = column == 0;
     std::int64_t group = 0;
     for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {
-      rows = ceil_div(unit.rows - row, groups - group);
+      rows = std::min(round_up(ceil_div(unit.rows - row, groups - group), kernels_.row_step), unit.rows - row);
+      call.rows = static_cast<int>(rows);
       call.a_offset = call.next_a_offset = row * lda_;
       call.reads_raw = unit.packs && packs_on_the_way && group == 0;
       call.next_b_row = group * kStep<T> / groups;
       call.next_b_end = (group + 1) * kStep<T> / groups;
       call.src = unit.first ? nullptr : sums + row * choice_.sums_ld + column;
       call.dst = dst + row * call.ldd + column;
+      call.result =
+          unit.last && contiguous ? out.data + row * out.row_stride_bytes + column * out.col_stride_bytes : nullptr;
+      call.result_bytes = columns * out.col_stride_bytes;
       kernels_.micro[vectors][rows](call);
     }
   }

@@ -11,7 +11,7 @@
 
 namespace maskmm::cpu {
 
-inline constexpr int kMaxRuns = 16;  // a chunk of 256 elements in blocks of 16
+inline constexpr int kMaxRuns = 64;  // blocks of a chunk
 
 /// Where a panel is: its operands and the part of them that it covers.
 template <class T>

@@ -193,7 +193,7 @@ void PanelTask<T>::pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows) {
     const std::int64_t k = c_.k.begin(begin), k_count = std::min(c_.k.begin(end), c_.k.extent) - k;
     T* to = a_packed_ + (choice_.k.begin(begin) - k_begin_);
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (choice_.pairs)
+      if (choice_.pairs != nullptr)
         return pack_pairs_of_columns(*choice_.set, source.at(i, k), rows, k_count, to, choice_.lda_packed);
     }
     pack<T>(*choice_.set, source.at(i, k), rows, k_count, to, choice_.lda_packed, k_count);

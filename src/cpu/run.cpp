@@ -36,6 +36,23 @@ struct ReleaseLarge {
   }
 };
 
+/// What micro-kernels need of their thread, for as long as it lives.
+class KernelState {
+ public:
+  template <class T>
+  explicit KernelState(const Kernels<T>& kernels) : end_(kernels.end) {
+    if (kernels.begin != nullptr) kernels.begin();
+  }
+  ~KernelState() {
+    if (end_ != nullptr) end_();
+  }
+  KernelState(const KernelState&) = delete;
+  KernelState& operator=(const KernelState&) = delete;
+
+ private:
+  void (*end_)();
+};
+
 std::size_t live_bytes(const core::Canonical& canonical) {
   return static_cast<std::size_t>(live_words(canonical) + 1) * sizeof(std::uint64_t);
 }
@@ -52,6 +69,7 @@ void run_tasks(const core::Canonical& canonical, const Choice& choice, const Liv
     parallel_for(core::ceil_div(count, group), choice.threads, [&](std::int64_t index) {
       const FloatEnvironment environment;
       std::byte* scratch = task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));
+      const KernelState state(kernels_of<T>(choice));
       PanelTask<T> task(canonical, choice, live, scratch, shared_sums);
       for (std::int64_t i = index * group; i < std::min(count, (index + 1) * group); ++i) work(task, i);
       task.flush();

@@ -117,7 +117,7 @@ TEST(Choose, PairsOfBfloat16AreReadInPlaceWhereNoneIsCut) {
   for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
     const bool has_pairs = set->bfloat16_pairs != nullptr;
     core::Canonical c = shapes(100, 100, 100, Dtype::bfloat16);
-    EXPECT_EQ(cpu::choose(c, *set, 1).pairs, has_pairs);
+    EXPECT_EQ(cpu::choose(c, *set, 1).pairs, set->bfloat16_pairs);
     EXPECT_EQ(cpu::choose(c, *set, 1).a_in_place, has_pairs);
     EXPECT_FALSE(cpu::choose(shapes(100, 100, 101, Dtype::bfloat16), *set, 1).a_in_place);
     EXPECT_FALSE(cpu::choose(shapes(100, 100, 100, Dtype::bfloat16, true), *set, 1).a_in_place);
@@ -125,8 +125,9 @@ TEST(Choose, PairsOfBfloat16AreReadInPlaceWhereNoneIsCut) {
     EXPECT_FALSE(cpu::choose(c, *set, 1).a_in_place);
     c = shapes(100, 100, 100, Dtype::bfloat16);
     c.b.dtype = Dtype::float16;
-    EXPECT_FALSE(cpu::choose(c, *set, 1).pairs);
-    EXPECT_FALSE(cpu::choose(shapes(100, 100, 100, Dtype::float16), *set, 1).pairs);
+    EXPECT_EQ(cpu::choose(c, *set, 1).pairs, nullptr);
+    EXPECT_EQ(cpu::choose(shapes(100, 100, 100, Dtype::float16), *set, 1).pairs, nullptr);
+    EXPECT_EQ(cpu::choose(shapes(3, 100, 100, Dtype::bfloat16), *set, 1).pairs, set->few_bfloat16_pairs);
   }
 }
 

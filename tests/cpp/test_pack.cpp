@@ -146,8 +146,8 @@ TEST_P(Pack, NarrowingRoundsToNearestEven) {
     values.push_back(std::bit_cast<float>(i << 16 | 0x8001u));
   }
   std::vector<std::uint16_t> half(values.size()), brain(values.size());
-  GetParam()->narrow_float16(values.data(), static_cast<std::int64_t>(values.size()), half.data());
-  GetParam()->narrow_bfloat16(values.data(), static_cast<std::int64_t>(values.size()), brain.data());
+  GetParam()->narrow_float16(values.data(), 0, 1, static_cast<std::int64_t>(values.size()), half.data(), 0);
+  GetParam()->narrow_bfloat16(values.data(), 0, 1, static_cast<std::int64_t>(values.size()), brain.data(), 0);
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (std::isnan(values[i])) {
       ASSERT_TRUE((half[i] & 0x7fff) > 0x7c00);

@@ -22,7 +22,7 @@ inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   for (; i < count; ++i) to[i] = _cvtsh_ss(bits[i]);
 }
 
-void narrow_float16(const float* from, std::int64_t count, void* to) {
+inline void narrow_float16_row(const float* from, std::int64_t count, void* to) {
   char* bytes = static_cast<char*>(to);
   std::int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
@@ -49,9 +49,15 @@ constexpr Kernels<T> make_kernels() {
 
 }  // namespace
 
-constexpr KernelSet kAvx2Kernels{
-    "avx2",         "AVX2, FMA and F16C",          make_kernels<float>(),          make_kernels<double>(),
-    nullptr,        widen_rows<widen_float16_row>, widen_rows<widen_bfloat16_row>, narrow_float16,
-    narrow_bfloat16};
+constexpr KernelSet kAvx2Kernels{"avx2",
+                                 "AVX2, FMA and F16C",
+                                 make_kernels<float>(),
+                                 make_kernels<double>(),
+                                 nullptr,
+                                 nullptr,
+                                 widen_rows<widen_float16_row>,
+                                 widen_rows<widen_bfloat16_row>,
+                                 narrow_rows<narrow_float16_row>,
+                                 narrow_rows<narrow_bfloat16_row>};
 
 }  // namespace maskmm::cpu

@@ -24,7 +24,7 @@ inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   }
 }
 
-void narrow_float16(const float* from, std::int64_t count, void* to) {
+inline void narrow_float16_row(const float* from, std::int64_t count, void* to) {
   char* bytes = static_cast<char*>(to);
   for (std::int64_t i = 0; i < count; i += 16) {
     const __mmask16 lanes = count - i >= 16 ? 0xffff : static_cast<__mmask16>((1u << (count - i)) - 1);
@@ -51,9 +51,15 @@ constexpr Kernels<T> make_kernels() {
 
 }  // namespace
 
-constexpr KernelSet kAvx512Kernels{
-    "avx512",       "AVX-512 F, BW, DQ and VL",    make_kernels<float>(),          make_kernels<double>(),
-    nullptr,        widen_rows<widen_float16_row>, widen_rows<widen_bfloat16_row>, narrow_float16,
-    narrow_bfloat16};
+constexpr KernelSet kAvx512Kernels{"avx512",
+                                   "AVX-512 F, BW, DQ and VL",
+                                   make_kernels<float>(),
+                                   make_kernels<double>(),
+                                   nullptr,
+                                   nullptr,
+                                   widen_rows<widen_float16_row>,
+                                   widen_rows<widen_bfloat16_row>,
+                                   narrow_rows<narrow_float16_row>,
+                                   narrow_rows<narrow_bfloat16_row>};
 
 }  // namespace maskmm::cpu

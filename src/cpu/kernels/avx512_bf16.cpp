@@ -11,14 +11,30 @@ constexpr int kVectorBytes = 64;
 
 #include "cpu/kernels/micro_kernel.inl"
 #include "cpu/kernels/packing.inl"
+#include "cpu/kernels/packing_pairs.inl"
 
 struct DotPairs {
   using Element = float;  // holds the bits of a pair
   using Vector = __m512;
   using Factor = __m512i;
   static constexpr int kRawRows = 2;
-  static constexpr bool kPacksOnTheWay = false;
   static Factor load_b(const float* from) { return _mm512_loadu_si512(from); }
+  template <int NV>
+  static void load_raw(const char* from, std::int64_t ld_bytes, Factor* row) {
+    MASKMM_UNROLL
+    for (int j = 0; j + 1 < NV; j += 2) {
+      const __m512i first = _mm512_loadu_si512(from + 32 * j), second = _mm512_loadu_si512(from + ld_bytes + 32 * j);
+      row[j] = join_low(first, second);
+      row[j + 1] = join_high(first, second);
+    }
+    if constexpr (NV % 2 != 0) {
+      const auto half = [&](const char* at) {
+        return _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + 32 * (NV - 1))));
+      };
+      row[NV - 1] = join_low(half(from), half(from + ld_bytes));
+    }
+  }
+  static void store_b(float* to, Factor value) { _mm512_storeu_si512(to, value); }
   static Factor broadcast_a(const float* from) {
     typedef int Bits __attribute__((may_alias));
     return _mm512_set1_epi32(*reinterpret_cast<const Bits*>(from));
@@ -26,39 +42,27 @@ struct DotPairs {
   static Vector add_product(Vector sum, Factor a, Factor b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
 };
 
-/// Up to 32 elements of a row of B, zeros behind them.
-inline __m512i load_row(const void* from, std::int64_t count) {
-  if (count >= 32) return _mm512_loadu_si512(from);
-  return count > 0 ? _mm512_maskz_loadu_epi16((1u << count) - 1, from) : _mm512_setzero_si512();
+/// Up to 32 elements. The conversion instructions write zeros for subnormals, so those few go another way.
+inline void narrow_vectors(const float* from, std::int64_t count, char* to) {
+  const auto lanes = [&](std::int64_t first) {
+    const std::int64_t left = count - first;
+    return left >= 16 ? 0xffff : left > 0 ? static_cast<__mmask16>((1u << left) - 1) : __mmask16{0};
+  };
+  const __m512 first = _mm512_maskz_loadu_ps(lanes(0), from), second = _mm512_maskz_loadu_ps(lanes(16), from + 16);
+  constexpr int kSubnormal = 0x20;
+  if (_mm512_fpclass_ps_mask(first, kSubnormal) | _mm512_fpclass_ps_mask(second, kSubnormal)) {
+    narrow_bfloat16_row(from, count, to);
+    return;
+  }
+  const __mmask32 all = static_cast<__mmask32>(lanes(0)) | static_cast<__mmask32>(lanes(16)) << 16;
+  _mm512_mask_storeu_epi16(to, all, (__m512i)_mm512_cvtne2ps_pbh(second, first));
 }
 
-/// Two rows of bfloat16 -> one of pairs.
-void copy_pairs(const PanelCopy<float>& copy) {
-  alignas(64) short order[2][32];
-  for (int i = 0; i < 32; ++i) {
-    order[0][i] = static_cast<short>(i / 2 + (i % 2 != 0 ? 32 : 0));
-    order[1][i] = static_cast<short>(order[0][i] + 16);
-  }
-  const __m512i low = _mm512_load_si512(order[0]), high = _mm512_load_si512(order[1]);
-  const char* from = static_cast<const char*>(copy.from);
-  float* to = copy.to;
-  for (std::int64_t row = 0; row < copy.rows; row += 2, from += 2 * copy.ldf_bytes, to += copy.sliver) {
-    for (std::int64_t ahead = row + kRowsAhead; ahead < row + kRowsAhead + 2 && ahead < copy.rows; ++ahead) {
-      const char* line = from + (ahead - row) * copy.ldf_bytes;
-      for (std::int64_t byte = 0; byte < 2 * copy.columns; byte += 64) __builtin_prefetch(line + byte, 0, 3);
-    }
-    const bool whole = row + 1 < copy.rows;
-    float* sliver = to;
-    for (std::int64_t j0 = 0; j0 < copy.columns; j0 += copy.sliver, sliver += copy.sliver_stride) {
-      const std::int64_t end = j0 + copy.sliver < copy.columns ? j0 + copy.sliver : copy.columns;
-      for (std::int64_t j = j0; j < end; j += 32) {
-        const __m512i first = load_row(from + 2 * j, end - j);
-        const __m512i second = whole ? load_row(from + copy.ldf_bytes + 2 * j, end - j) : _mm512_setzero_si512();
-        _mm512_storeu_si512(sliver + (j - j0), _mm512_permutex2var_epi16(first, low, second));
-        if (end - j > 16) _mm512_storeu_si512(sliver + (j - j0) + 16, _mm512_permutex2var_epi16(first, high, second));
-      }
-    }
-  }
+inline void narrow_row(const float* from, std::int64_t count, void* to) {
+  char* bytes = static_cast<char*>(to);
+  std::int64_t i = 0;
+  for (; i + 32 <= count; i += 32) narrow_vectors(from + i, 32, bytes + 2 * i);
+  if (i < count) narrow_vectors(from + i, count - i, bytes + 2 * i);
 }
 
 constexpr Kernels<float> make_kernels() {
@@ -76,6 +80,11 @@ constexpr Kernels<float> make_kernels() {
 }
 
 }  // namespace
+
+void narrow_bfloat16_avx512_bf16(const float* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, void* to,
+                                 std::int64_t stride_bytes) {
+  narrow_rows<narrow_row>(from, ldf, rows, columns, to, stride_bytes);
+}
 
 constexpr Kernels<float> kAvx512Bfloat16Kernels = make_kernels();
 

@@ -23,6 +23,7 @@ struct MicroCall {
   const Run<T>* runs_end;
   const Run<T>* next;  // what the following calls will read: prefetched, never loaded. next == next_end: nothing
   const Run<T>* next_end;
+  int rows;               // of the micro-tile
   int next_lines;         // of each row of A, prefetched in each step of kStep elements
   std::int64_t a_offset;  // of the first row of the micro-tile from Run::a, in elements
   std::int64_t lda;       // from one row of A to the next
@@ -43,9 +44,11 @@ struct MicroCall {
   std::int64_t lds;
   T* dst;
   std::int64_t ldd;
-  bool dst_far;  // not in the caches: prefetched
-  bool scaled;   // false: all scales are 1
-  T scale;       // of this sum; its second factor is 1 unless the product of two would leave T's range
+  void* result;  // where the rows of the micro-tile go at last, prefetched for writing; or null
+  std::int64_t result_ld_bytes;
+  std::int64_t result_bytes;  // of a row
+  bool scaled;                // false: all scales are 1
+  T scale;                    // of this sum; its second factor is 1 unless the product of two would leave T's range
   T scale_second;
   T scale_out;
 };
@@ -67,7 +70,8 @@ template <class T>
 inline constexpr int kStep = 64 / sizeof(T);
 
 inline constexpr int kMaxVectors = 4;
-inline constexpr int kMaxRows = 16;
+inline constexpr int kMaxRows = 32;
+inline constexpr int kFewRows = 16;
 
 /// Kernels of sums of T. Elements of A and B are T too, or pairs: two bfloat16, neighbours along k, the first in the
 /// low half of T's bits. The inner axis is then counted in pairs, and where K is odd, the last pair of both has a zero.
@@ -79,7 +83,11 @@ struct Kernels {
   int chunk;                                         // inner elements to multiply at a time
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
-  void (*copy_panel)(const PanelCopy<T>&);           // from rows of T; of bfloat16, where elements are pairs
+  bool packs_on_the_way = true;                      // micro-kernels obey MicroCall::reads_raw
+  int row_step = 1;                                  // micro-tiles are fastest with a multiple of so many rows
+  void (*begin)();                                   // before the first micro-kernel of a task, on its thread; or null
+  void (*end)();
+  void (*copy_panel)(const PanelCopy<T>&);  // from rows of T; of bfloat16, where elements are pairs
   /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.
   void (*transpose)(const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt);
   /// The sum of x[i * ldx + j] * sums[i * lds + j] for i < rows, j < columns.
@@ -92,19 +100,25 @@ struct KernelSet {
   const char* needs;  // processor features, for messages
   Kernels<float> f32;
   Kernels<double> f64;
-  const Kernels<float>* bfloat16_pairs;  // or null: bfloat16 is widened
+  const Kernels<float>* bfloat16_pairs;      // or null: bfloat16 is widened
+  const Kernels<float>* few_bfloat16_pairs;  // where A has fewer than kFewRows
   /// Rows of neighbouring elements, at any address.
   using Widen = void (*)(const void* from, std::int64_t stride_bytes, std::int64_t rows, std::int64_t columns,
                          float* to, std::int64_t ldt);
   Widen widen_float16;
   Widen widen_bfloat16;
-  /// Neighbouring elements, rounded to nearest even.
-  void (*narrow_float16)(const float* from, std::int64_t count, void* to);
-  void (*narrow_bfloat16)(const float* from, std::int64_t count, void* to);
+  /// Rounded to nearest even.
+  using Narrow = void (*)(const float* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, void* to,
+                          std::int64_t stride_bytes);
+  Narrow narrow_float16;
+  Narrow narrow_bfloat16;
 };
 
 extern const KernelSet kAvx512Kernels;
+void narrow_bfloat16_avx512_bf16(const float* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, void* to,
+                                 std::int64_t stride_bytes);
 extern const Kernels<float> kAvx512Bfloat16Kernels;
+extern const Kernels<float> kAmxBfloat16Kernels;
 extern const KernelSet kAvx2Kernels;
 extern const KernelSet kNeonKernels;
 extern const KernelSet kPortableKernels;

@@ -24,9 +24,14 @@ struct MultiplyAdd {
   using Element = T;
   using Vector = typename Simd<T>::Vector;
   using Factor = Vector;
-  static constexpr int kRawRows = 1;            // of B before packing, in one of packed B
-  static constexpr bool kPacksOnTheWay = true;  // whether micro-kernels read B before packing
+  static constexpr int kRawRows = 1;  // of B before packing, in one of packed B
   static Factor load_b(const T* from) { return Simd<T>::load(from); }
+  template <int NV>
+  static void load_raw(const char* from, std::int64_t, Factor* row) {
+    MASKMM_UNROLL
+    for (int j = 0; j < NV; ++j) row[j] = load_b(reinterpret_cast<const T*>(from) + j * Simd<T>::kLanes);
+  }
+  static void store_b(T* to, Factor value) { Simd<T>::store(to, value); }
   static Factor broadcast_a(const T* from) { return Simd<T>::broadcast(*from); }
   static Vector add_product(Vector sum, Factor a, Factor b) { return sum + a * b; }
 };
@@ -84,6 +89,15 @@ struct Prefetcher {
   }
 };
 
+template <class T>
+void prefetch_result(const MicroCall<T>& call) {
+  if (call.result == nullptr) return;
+  const char* row = static_cast<const char*>(call.result);
+  for (int i = 0; i < call.rows; ++i, row += call.result_ld_bytes) {
+    for (std::int64_t byte = 0; byte < call.result_bytes; byte += 64) __builtin_prefetch(row + byte, 1, 3);
+  }
+}
+
 template <class Math, int MR, int NV>
 void micro_kernel(const MicroCall<typename Math::Element>& call) {
   using T = typename Math::Element;
@@ -95,13 +109,7 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
     MASKMM_UNROLL
     for (int j = 0; j < NV; ++j) c[i][j] = Vector{};
   }
-  if (call.dst_far) {
-    MASKMM_UNROLL
-    for (int i = 0; i < MR; ++i) {
-      MASKMM_UNROLL
-      for (int j = 0; j < NV * S::kLanes; j += kStep<T>) __builtin_prefetch(call.dst + i * call.ldd + j, 1, 3);
-    }
-  }
+  prefetch_result(call);
   const std::int64_t lda = call.lda, ldb = call.ldb;
   Prefetcher<Math> prefetcher(call);
   for (const Run<T>* run = call.runs; run != call.runs_end; ++run) {
@@ -127,20 +135,16 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
       for (; k > 0; --k) multiply();
     };
     T* packed = run->b + call.b_offset;
-    if constexpr (Math::kPacksOnTheWay) {
-      if (call.reads_raw && run->raw_b != nullptr) {
-        const char* raw = static_cast<const char*>(run->raw_b) + call.raw_offset_bytes;
-        walk([&](typename Math::Factor* row) {
-          MASKMM_UNROLL
-          for (int j = 0; j < NV; ++j) {
-            row[j] = Math::load_b(reinterpret_cast<const T*>(raw) + j * S::kLanes);
-            S::store(packed + j * S::kLanes, row[j]);
-          }
-          raw += call.raw_ldb_bytes;
-          packed += call.copy_ldb;
-        });
-        continue;
-      }
+    if (call.reads_raw && run->raw_b != nullptr) {
+      const char* raw = static_cast<const char*>(run->raw_b) + call.raw_offset_bytes;
+      walk([&](typename Math::Factor* row) {
+        Math::template load_raw<NV>(raw, call.raw_ldb_bytes, row);
+        MASKMM_UNROLL
+        for (int j = 0; j < NV; ++j) Math::store_b(packed + j * S::kLanes, row[j]);
+        raw += Math::kRawRows * call.raw_ldb_bytes;
+        packed += call.copy_ldb;
+      });
+      continue;
     }
     walk([&](typename Math::Factor* row) {
       MASKMM_UNROLL

@@ -18,7 +18,7 @@ inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = half[i];
 }
 
-void narrow_float16(const float* from, std::int64_t count, void* to) {
+inline void narrow_float16_row(const float* from, std::int64_t count, void* to) {
   typedef __fp16 Half __attribute__((aligned(1), may_alias));
   Half* half = static_cast<Half*>(to);
   for (std::int64_t i = 0; i < count; ++i) half[i] = static_cast<__fp16>(from[i]);
@@ -47,9 +47,10 @@ constexpr KernelSet kNeonKernels{"neon",
                                  make_kernels<float>(),
                                  make_kernels<double>(),
                                  nullptr,
+                                 nullptr,
                                  widen_rows<widen_float16_row>,
                                  widen_rows<widen_bfloat16_row>,
-                                 narrow_float16,
-                                 narrow_bfloat16};
+                                 narrow_rows<narrow_float16_row>,
+                                 narrow_rows<narrow_bfloat16_row>};
 
 }  // namespace maskmm::cpu

@@ -102,7 +102,15 @@ inline void widen_bfloat16_row(const void* from, std::int64_t count, float* to) 
   for (std::int64_t i = 0; i < count; ++i) to[i] = __builtin_bit_cast(float, static_cast<std::uint32_t>(bits[i]) << 16);
 }
 
-[[maybe_unused]] void narrow_bfloat16(const float* from, std::int64_t count, void* to) {
+/// Rounds rows of 16-bit elements, `stride_bytes` apart, with code for one row.
+template <void (*NarrowRow)(const float*, std::int64_t, void*)>
+void narrow_rows(const float* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, void* to,
+                 std::int64_t stride_bytes) {
+  char* row = static_cast<char*>(to);
+  for (std::int64_t i = 0; i < rows; ++i, row += stride_bytes, from += ldf) NarrowRow(from, columns, row);
+}
+
+inline void narrow_bfloat16_row(const float* from, std::int64_t count, void* to) {
   Bits16::type* bits = static_cast<Bits16::type*>(to);
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint32_t value = __builtin_bit_cast(std::uint32_t, from[i]);

@@ -24,7 +24,7 @@ inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   }
 }
 
-void narrow_float16(const float* from, std::int64_t count, void* to) {
+inline void narrow_float16_row(const float* from, std::int64_t count, void* to) {
   Bits16::type* bits = static_cast<Bits16::type*>(to);
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint32_t value = __builtin_bit_cast(std::uint32_t, from[i]);
@@ -65,9 +65,10 @@ constexpr KernelSet kPortableKernels{"portable",
                                      make_kernels<float>(),
                                      make_kernels<double>(),
                                      nullptr,
+                                     nullptr,
                                      widen_rows<widen_float16_row>,
                                      widen_rows<widen_bfloat16_row>,
-                                     narrow_float16,
-                                     narrow_bfloat16};
+                                     narrow_rows<narrow_float16_row>,
+                                     narrow_rows<narrow_bfloat16_row>};
 
 }  // namespace maskmm::cpu
