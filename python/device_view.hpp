@@ -22,8 +22,9 @@ const View* view_of_device_view(nb::handle object);
 /// Everything is enqueued on the stream that was given, or else on `current_stream`, a cudaStream_t.
 ///
 /// `empty(shape, dtype, device_index)` returns an uninitialised row-major array of the caller's framework and the
-/// address of its elements, in CPU memory where the index is -1; the array is returned, and with `out` None. Where `empty` is None, the result is an object
-/// that offers DLPack, and the call waits for the stream, so that what DLPack lent can be given back.
+/// address of its elements, in CPU memory where the index is -1; the array is returned, and with `out` None. Where
+/// `empty` is None, the result is an object that offers DLPack, and the call waits for the stream, so that what DLPack
+/// lent can be given back.
 nb::object execute_views(const PythonArguments& arguments, void* current_stream, nb::handle empty);
 /// What explain needs on the same arguments.
 Explanation explain_views(const PythonArguments& arguments, void* current_stream);

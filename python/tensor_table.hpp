@@ -12,8 +12,8 @@ namespace maskmm::python {
 
 namespace nb = nanobind;
 
-/// From now on view_of_table knows arrays of this type. `table` is a capsule; throws type_error where it is none, or of a
-/// version of DLPack that is not known.
+/// From now on view_of_table knows arrays of this type. `table` is a capsule; throws type_error where it is none, or of
+/// a version of DLPack that is not known.
 void register_table(nb::handle type, nb::handle table);
 
 /// The elements of an array of a registered type, wherever it lies; nothing for whatever else. The array keeps them
