@@ -2,8 +2,9 @@
 two whose weights keep only a half and a quarter of their blocks (maskmm.torch.BlockMaskedLinear).
 
 First it checks gradients: a block-sparse model and the same model as dense products with masked weights take ten steps
-side by side in float64, and all their gradients are compared at each step. Then it trains all models on the same batches
-and shows losses, tokens per second and the parameters that a step touches. Needs torch; the picture needs matplotlib.
+side by side in float64, and all their gradients are compared at each step. Then it trains all models on the same
+batches and shows losses, tokens per second and the parameters that a step touches. Needs torch; the picture needs
+matplotlib.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Text:
 
 class MaskedDense(nn.Module):
     """What BlockMaskedLinear computes, as a dense product with a weight that is masked element by element."""
+
+    mask: Tensor
 
     def __init__(self, layer: BlockMaskedLinear) -> None:
         super().__init__()
@@ -124,8 +127,8 @@ def as_dense(model: nn.Module) -> None:
 
 
 def check_gradients(text: Text, device: str, steps: int = CHECKED_STEPS) -> float:
-    """The largest difference of a gradient of the block-sparse model from that of the dense masked one, as a share of the
-    gradient's largest element, over some steps that each of them takes on its own.
+    """The largest difference of a gradient of the block-sparse model from that of the dense masked one, as a share of
+    the gradient's largest element, over some steps that each of them takes on its own.
 
     Raises ArithmeticError where it is more than rounding in float64.
     """
@@ -141,7 +144,7 @@ def check_gradients(text: Text, device: str, steps: int = CHECKED_STEPS) -> floa
         batch = text.batch(text.training, generator, size=2)
         for model, optimizer in zip((sparse, dense), optimizers, strict=True):
             optimizer.zero_grad()
-            model.loss(*batch).backward()
+            torch.autograd.backward(model.loss(*batch))
         others = dict(dense.named_parameters())
         for name, parameter in sparse.named_parameters():
             found, expected = parameter.grad, others[name].grad
@@ -207,7 +210,7 @@ def train(text: Text, steps: int, device: str, batch: int, console: Console) -> 
             optimizer.zero_grad()
             with precision():
                 loss = model.loss(characters, following)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             run.losses.append(loss.item())
             if step >= min(5, steps - 1):  # the first ones also allocate

@@ -139,7 +139,7 @@ def test_patterns(device: str, name: str, arguments: Any, keywords: Any) -> None
     mask = getattr(patterns, name)(*arguments, **keywords, device=device)
     assert mask.device.type == device
     np.testing.assert_array_equal(mask.cpu(), getattr(maskmm.patterns, name)(*arguments, **keywords))
-    with pytest.raises(ValueError, match="^n_rows: expected at least 0, got -1$"):
+    with pytest.raises(ValueError, match=r"^n_rows: expected at least 0, got -1$"):
         getattr(patterns, name)(-1, **keywords, device=device)
 
 
