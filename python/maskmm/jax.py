@@ -74,7 +74,7 @@ def block_masked_mm(
 
     >>> import jax, jax.numpy as jnp, maskmm
     >>> from maskmm.jax import block_masked_mm
-    >>> a, b = jnp.ones((128, 256)), jnp.ones((256, 64))
+    >>> a, b = jnp.ones((128, 256), "float32"), jnp.ones((256, 64), "float32")
     >>> mask = jnp.array(maskmm.patterns.causal(2, 4), jnp.float32)  # 2 x 4 blocks of 64 x 64
     >>> jax.jit(block_masked_mm)(a, b, mask_lhs=mask)[jnp.array([0, 64]), 0]
     Array([192., 256.], dtype=float32)
@@ -121,7 +121,7 @@ def block_masked_dot(
 
     >>> import jax.numpy as jnp
     >>> from maskmm.jax import block_masked_dot
-    >>> x, a, b = jnp.ones((64, 64)), jnp.ones((64, 32)), jnp.ones((32, 64))
+    >>> x, a, b = (jnp.ones(shape, "float32") for shape in ((64, 64), (64, 32), (32, 64)))
     >>> block_masked_dot(x, a, b, 32, mask_lhs=jnp.array([[True], [False]]))
     Array([[32768., 32768.],
            [    0.,     0.]], dtype=float32)
