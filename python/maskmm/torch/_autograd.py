@@ -6,7 +6,6 @@ to the extension. Operands and masks have two axes or more; batch axes broadcast
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -17,14 +16,16 @@ from maskmm import _derivatives
 from maskmm.torch import _direct, _ops
 
 # Of autograd.grad(..., is_grads_batched=True), which calls backward on tensors of a kind of its own.
-_is_batched = torch._C._functorch.is_legacy_batchedtensor
-_unwrap_if_dead = torch._C._functorch.unwrap_if_dead
+_functorch: Any = torch._C._functorch
+_is_batched = _functorch.is_legacy_batchedtensor
+_is_dead = _functorch.is_dead_tensor_wrapper
+_unwrap_if_dead = _functorch.unwrap_if_dead
+_has_transforms = torch._C._are_functorch_transforms_active
 
 
-@dataclasses.dataclass(frozen=True)  # no tuple: vmap would look for tensors in it
-class Settings:
-    block_size: tuple[int, int, int]
-    precision: str = "ieee"
+class Settings:  # no tuple: vmap would look for tensors in it
+    def __init__(self, block_size: tuple[int, int, int], precision: str) -> None:
+        self.block_size, self.precision = block_size, precision
 
 
 def mm(*arguments: Any) -> Tensor:
@@ -41,38 +42,53 @@ def _apply(operation: str, tensors: tuple[Any, ...], settings: Settings) -> Tens
     if torch.compiler.is_compiling():
         return _operator(operation, tensors, settings)
     function = _FUNCTIONS[operation]
-    if torch._C._are_functorch_transforms_active():
+    if _has_transforms():
         result: Tensor = function.apply(*tensors, settings)
         return result
-    # A function that torch.func.vjp returned keeps wrappers of a transform that is over.
-    tensors = tuple(x if x is None else _unwrap_if_dead(x) for x in tensors)
-    if forward_ad._current_level >= 0 or (
-        torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    ):
+    if is_differentiated(tensors):
+        tensors = tuple([x if x is None else _unwrap_if_dead(x) for x in tensors])
         return _apply_without_transforms(function, *tensors, settings)
     return _compute(operation, tensors, settings)
+
+
+def is_differentiated(arguments: tuple[Any, ...]) -> bool:
+    """A gradient, or a tangent, is asked for."""
+    if forward_ad._current_level >= 0:
+        return True
+    if torch.is_grad_enabled():
+        for x in arguments:
+            if x is not None and getattr(x, "requires_grad", False):
+                return True
+    return False
 
 
 def _compute(operation: str, tensors: tuple[Any, ...], settings: Settings) -> Tensor:
     """The operation itself."""
     if _direct.is_watched() or not _direct.is_plain(tensors):
         return _operator(operation, tensors, settings)
-    for x in tensors:
-        if x is not None:
-            if _is_batched(x):
-                return _operator(operation, tensors, settings)
-            if x._is_zerotensor():
-                tensors = tuple(x if x is None or not x._is_zerotensor() else _zeros(x) for x in tensors)
     function = _direct.block_masked_mm if operation == "mm" else _direct.block_masked_dot
-    result: Tensor = function(
-        *tensors[:-3], settings.block_size, *tensors[-3:], None, None, settings.precision
-    )
+    try:
+        result: Tensor = function(
+            *tensors[:-3], settings.block_size, *tensors[-3:], None, None, settings.precision
+        )
+    except (
+        ValueError
+    ):  # tensors of torch's that have no memory are looked for only now: looking takes a microsecond
+        given = [x for x in tensors if x is not None]
+        if any(_is_batched(x) for x in given):
+            return _operator(operation, tensors, settings)
+        if not any(x._is_zerotensor() or _is_dead(x) for x in given):
+            raise
+        return _compute(operation, tuple(x if x is None else _with_memory(x) for x in tensors), settings)
     return result
 
 
-def _zeros(x: Tensor) -> Tensor:
-    """The zeros of a tensor that torch made without memory, as derivatives of what does not depend on an input."""
-    return torch.zeros((), dtype=x.dtype, device=x.device).expand(x.shape)
+def _with_memory(x: Tensor) -> Tensor:
+    """The same numbers. torch's derivatives make tensors of nothing but zeros; and a function that torch.func.vjp
+    returned keeps wrappers of a transform that is over.
+    """
+    x = _unwrap_if_dead(x)
+    return torch.zeros((), dtype=x.dtype, device=x.device).expand(x.shape) if x._is_zerotensor() else x
 
 
 def _operator(operation: str, tensors: tuple[Any, ...], settings: Settings) -> Tensor:

@@ -8,17 +8,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from maskmm import _derivatives
 from maskmm._choice import as_stream
 from maskmm.torch import _direct
-from maskmm.torch._autograd import Settings, dot, mm
+from maskmm.torch._autograd import Settings, dot, is_differentiated, mm
 from maskmm.torch._direct import explain
 
 __all__ = ["block_masked_dot", "block_masked_mm", "explain", "takes"]
 
 
+_MASKS = ("mask_out", "mask_lhs", "mask_rhs")
 _is_any_autocast_enabled = torch._C._is_any_autocast_enabled
 
 
@@ -139,19 +139,9 @@ def _is_direct(arguments: tuple[Any, ...]) -> bool:
     return not (
         _is_any_autocast_enabled()
         or _direct.is_watched()
-        or _is_differentiated(arguments)
+        or is_differentiated(arguments)
         or not _direct.is_plain(arguments)
     )
-
-
-def _is_differentiated(arguments: tuple[Any, ...]) -> bool:
-    if forward_ad._current_level >= 0:
-        return True
-    if torch.is_grad_enabled():
-        for x in arguments:
-            if x is not None and getattr(x, "requires_grad", False):
-                return True
-    return False
 
 
 def _differentiable(
@@ -163,16 +153,18 @@ def _differentiable(
     out: Any,
     precision: Any,
 ) -> Any:
-    if out is not None and _is_differentiated((*inputs.values(), out)):
+    if out is not None and is_differentiated((*inputs.values(), out)):
         raise TypeError(
             "out: expected none where a gradient is asked for; call it under torch.no_grad(), or without out"
         )
     sizes = _sizes(block_size)
-    device = inputs["a"].device
-    for name in ("mask_out", "mask_lhs", "mask_rhs"):
-        inputs[name] = _as_tensor(inputs[name], device)
-    result_axes = None
-    if any(x is not None and x.dim() < 2 for x in inputs.values()):
+    result_axes, has_all_axes, device = None, True, inputs["a"].device
+    for name, x in inputs.items():
+        if x is not None:
+            if name in _MASKS:
+                inputs[name] = x = _as_tensor(x, device)
+            has_all_axes = has_all_axes and x.dim() >= 2
+    if not has_all_axes:
         inputs, result_axes = _canonical(operation, inputs, sizes)
     settings = Settings(sizes, precision)
     if stream is None:
@@ -198,7 +190,7 @@ def _canonical(
     """Axes of size 1 are added, so that operands and masks have two or more; the number of axes of a and b."""
     n_axes = inputs["a"].dim(), inputs["b"].dim()
     if not torch.compiler.is_compiling():  # for the message, which shows the shapes as they came
-        masks = (inputs[name] for name in ("mask_out", "mask_lhs", "mask_rhs"))
+        masks = (inputs[name] for name in _MASKS)
         _direct.result_type(inputs["a"], inputs["b"], sizes, *masks)
     shapes = {name: tuple(x.shape) for name, x in inputs.items() if x is not None}
     reshaped = _derivatives.canonical_shapes(operation, shapes)
@@ -214,10 +206,8 @@ def _sizes(block_size: Any) -> Any:
     return (operator.index(block_size),) * 3
 
 
-def _as_tensor(mask: Any, device: torch.device) -> Tensor | None:
+def _as_tensor(mask: Any, device: torch.device) -> Tensor:
     """A mask that came as a NumPy array or a number, or that lies elsewhere, as a tensor on the device."""
-    if mask is None:
-        return None
     if isinstance(mask, Tensor):
         return mask if mask.device == device else mask.to(device)
     if isinstance(mask, bool | int | float):
