@@ -216,6 +216,10 @@ for extents in ((37, 42, 1), (70, 90, 63), (65, 129, 130), (130, 70, 195), (300,
     CASES[f"pairs/{extents}/dead NaN"] = lambda rng, E=extents: poisoned(
         rng, BFLOAT16, "out lhs rhs", 16, E, False
     )
+for block in (16, 32):
+    CASES[f"pairs/many rows, blocks of {block}"] = lambda rng, B=block: product(
+        rng, 1100, 150, 400, B, "lhs rhs", 0.5, dtype=BFLOAT16
+    )
 CASES["pairs/Inf beside a pad"] = lambda rng: Call(
     np.full((40, 33), np.inf, BFLOAT16), np.ones((33, 50), BFLOAT16), 16
 )

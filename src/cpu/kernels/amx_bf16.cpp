@@ -2,8 +2,10 @@
 // pairs of bfloat16 is 4 loads and 4 products of 16 cycles each. A is read in place, rows of a tile at any distance.
 //
 // begin() gives all tiles their full shape, end() gives the registers back. Micro-tiles whose rows are not 16 or 32
-// reshape the tiles for themselves; where the inner elements of a run are not a multiple of 16 pairs, the rest goes
-// through copies filled up with zeros, in both operands. The products take subnormal operands and sums as zeros.
+// reshape the tiles for themselves. A step always takes the next 16 pairs of the runs, whatever their ends: a product
+// sums within a step in another order than from step to step, and runs end where B happens to be packed already. A step
+// that spans runs, and the last, which zeros fill up in both operands, go through copies. The products take subnormal
+// operands and sums as zeros.
 #include <immintrin.h>
 
 #include "cpu/kernels/kernel_set.hpp"
@@ -77,22 +79,49 @@ void multiply_tiles(const float* a, std::int64_t lda, const float* b, std::int64
   }
 }
 
-/// The last `pairs` < 16 of a run.
+/// A step of 16 pairs from stretches that are shorter, copied side by side.
 template <int MT, int NT>
-void multiply_rest(const float* a, std::int64_t lda, int rows, const float* b, std::int64_t ldb, std::int64_t pairs) {
-  alignas(64) float a_rest[MT * kTileRows * kTilePairs], b_rest[kTilePairs * NT * kTilePairs];
-  const __mmask16 mask = static_cast<__mmask16>((1u << pairs) - 1);
-  for (int i = 0; i < rows; ++i) {
-    _mm512_store_si512(a_rest + i * kTilePairs, _mm512_maskz_loadu_epi32(mask, a + i * lda));
-  }
-  for (int k = 0; k < kTilePairs; ++k) {
-    for (int j = 0; j < NT * kTilePairs; j += kTilePairs) {
-      const __m512i row = k < pairs ? _mm512_loadu_si512(b + k * ldb + j) : _mm512_setzero_si512();
-      _mm512_store_si512(b_rest + k * NT * kTilePairs + j, row);
+class Gather {
+ public:
+  bool empty() const { return filled_ == 0; }
+
+  /// Adds up to `pairs`, and multiplies when there are 16; how many it took.
+  std::int64_t add(const MicroCall<float>& call, const float* a, const float* b, std::int64_t pairs) {
+    if (pairs > kTilePairs - filled_) pairs = kTilePairs - filled_;
+    const __mmask16 mask = static_cast<__mmask16>((1u << pairs) - 1);
+    for (int i = 0; i < call.rows; ++i) {
+      _mm512_mask_storeu_epi32(a_ + i * kTilePairs + filled_, mask, _mm512_maskz_loadu_epi32(mask, a + i * call.lda));
     }
+    for (std::int64_t k = 0; k < pairs; ++k) {
+      for (int j = 0; j < kColumns; j += kTilePairs) {
+        _mm512_store_si512(b_ + (filled_ + k) * kColumns + j, _mm512_loadu_si512(b + k * call.ldb + j));
+      }
+    }
+    filled_ += pairs;
+    if (filled_ == kTilePairs) multiply();
+    return pairs;
   }
-  multiply_tiles<MT, NT>(a_rest, kTilePairs, b_rest, NT * kTilePairs);
-}
+
+  /// Multiplies what is left, with zeros behind it in both operands.
+  void finish(int rows) {
+    if (empty()) return;
+    const __mmask16 mask = static_cast<__mmask16>(0xffffu << filled_);
+    for (int i = 0; i < rows; ++i) _mm512_mask_storeu_epi32(a_ + i * kTilePairs, mask, _mm512_setzero_si512());
+    for (std::int64_t k = filled_ * kColumns; k < kTilePairs * kColumns; ++k) b_[k] = 0;
+    multiply();
+  }
+
+ private:
+  static constexpr int kColumns = NT * kTilePairs;
+  void multiply() {
+    multiply_tiles<MT, NT>(a_, kTilePairs, b_, kColumns);
+    filled_ = 0;
+  }
+
+  alignas(64) float a_[MT * kTileRows * kTilePairs];
+  alignas(64) float b_[kTilePairs * kColumns];
+  std::int64_t filled_ = 0;
+};
 
 /// Loads the sums of all tiles, or clears them.
 template <int MT, int NT>
@@ -141,16 +170,21 @@ void multiply_runs(const MicroCall<float>& call) {
   open_sums<MT, NT>(call.scaled ? nullptr : call.src, call.lds);
   prefetch_result(call);
   Prefetcher<PairTiles> prefetcher(call);
+  Gather<MT, NT> gather;
   for (const Run<float>* run = call.runs; run != call.runs_end; ++run) {
     const float* a = run->a + call.a_offset;
     const float* b = run->b + call.b_offset;
-    std::int64_t k = run->k;
-    for (; k >= kTilePairs; k -= kTilePairs, a += kTilePairs, b += kTilePairs * call.ldb) {
+    for (std::int64_t k = run->k, taken; k > 0; k -= taken, a += taken, b += taken * call.ldb) {
       prefetcher.template step<MT * kTileRows, NT>(call);
-      multiply_tiles<MT, NT>(a, call.lda, b, call.ldb);
+      if (k >= kTilePairs && gather.empty()) {
+        multiply_tiles<MT, NT>(a, call.lda, b, call.ldb);
+        taken = kTilePairs;
+      } else {
+        taken = gather.add(call, a, b, k);
+      }
     }
-    if (k > 0) multiply_rest<MT, NT>(a, call.lda, call.rows, b, call.ldb, k);
   }
+  gather.finish(call.rows);
   if (call.scaled) {
     store_scaled<MT, NT>(call);
   } else {
