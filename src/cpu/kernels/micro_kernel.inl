@@ -47,6 +47,10 @@ struct Prefetcher {
   std::int64_t ldb_bytes = 0;
   std::int64_t left = 0;
   bool raw = false;
+  // Rows that start inside a cache line reach into one more than their length says.
+  int a_ahead = 0;  // from where the line is that a stretch of kStep elements of A ends in
+  bool is_first = false;
+  bool b_tail = false;
 
   explicit Prefetcher(const MicroCall<T>& call) : run(call.next), end(call.next_end) {
     if (run != end) open(call);
@@ -58,6 +62,10 @@ struct Prefetcher {
             : reinterpret_cast<const char*>(run->b + call.next_b_offset);
     ldb_bytes = raw ? call.raw_ldb_bytes * Math::kRawRows : call.ldb * static_cast<std::int64_t>(sizeof(T));
     left = run->k;
+    constexpr std::uintptr_t kLine = 64;
+    a_ahead = reinterpret_cast<std::uintptr_t>(a) % kLine != 0 ? kStep<T> - 1 : 0;
+    b_tail = reinterpret_cast<std::uintptr_t>(b) % kLine != 0;
+    is_first = true;
   }
   template <int MR, int NV>
   void step(const MicroCall<T>& call) {
@@ -66,9 +74,14 @@ struct Prefetcher {
   template <int MR, int NV>
   void line(const MicroCall<T>& call) {
     if (call.next_a) {
+      if (is_first && a_ahead != 0) {
+        MASKMM_UNROLL
+        for (int i = 0; i < MR; ++i) __builtin_prefetch(a + i * call.next_lda, 0, 2);
+      }
       MASKMM_UNROLL
-      for (int i = 0; i < MR; ++i) __builtin_prefetch(a + i * call.next_lda, 0, 2);
+      for (int i = 0; i < MR; ++i) __builtin_prefetch(a + a_ahead + i * call.next_lda, 0, 2);
     }
+    is_first = false;
     constexpr int kRowBytes = NV * kVectorBytes, kLine = 64;
     for (std::int64_t row = call.next_b_row; row < call.next_b_end; ++row) {
       const char* line = b + row * ldb_bytes;
@@ -80,6 +93,7 @@ struct Prefetcher {
       } else {
         MASKMM_UNROLL
         for (int j = 0; j < kRowBytes; j += kLine) __builtin_prefetch(line + j, 0, 2);
+        if (b_tail) __builtin_prefetch(line + kRowBytes - 1, 0, 2);
       }
     }
     a += kStep<T>;
@@ -95,6 +109,7 @@ void prefetch_result(const MicroCall<T>& call) {
   const char* row = static_cast<const char*>(call.result);
   for (int i = 0; i < call.rows; ++i, row += call.result_ld_bytes) {
     for (std::int64_t byte = 0; byte < call.result_bytes; byte += 64) __builtin_prefetch(row + byte, 1, 3);
+    __builtin_prefetch(row + call.result_bytes - 1, 1, 3);  // where the row starts inside a line
   }
 }
 
