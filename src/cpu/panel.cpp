@@ -180,7 +180,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
       call.a_offset = call.next_a_offset = row * lda_;
       call.reads_raw = unit.packs && packs_on_the_way && group == 0;
       call.next_b_row = group * kStep<T> / groups;
-      call.next_b_end = (group + 1) * kStep<T> / groups;
+      call.next_b_end = call.reads_raw && call.copy_ldb == 0 ? call.next_b_row : (group + 1) * kStep<T> / groups;
       call.src = unit.first ? nullptr : sums + row * choice_.sums_ld + column;
       call.dst = dst + row * call.ldd + column;
       call.result =

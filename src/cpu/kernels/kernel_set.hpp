@@ -34,7 +34,7 @@ struct MicroCall {
   bool reads_raw;         // B of runs that have raw_b comes from there, and is packed on the way
   std::int64_t raw_offset_bytes;
   std::int64_t raw_ldb_bytes;
-  std::int64_t copy_ldb;  // as ldb; 0 where nobody reads the copy
+  std::int64_t copy_ldb;  // as ldb; 0 where nobody would read a copy: then B of `next` is prefetched row by row
   std::int64_t next_b_offset;
   std::int64_t next_raw_offset_bytes;  // from Run::raw_b
   std::int64_t next_b_row;  // of each kStep rows of B in `next`, the rows [next_b_row, next_b_end) are prefetched

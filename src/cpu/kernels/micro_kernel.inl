@@ -51,6 +51,7 @@ struct Prefetcher {
   int a_ahead = 0;  // from where the line is that a stretch of kStep elements of A ends in
   bool is_first = false;
   bool b_tail = false;
+  const char* b_row = nullptr;  // the next row for one_row
 
   explicit Prefetcher(const MicroCall<T>& call) : run(call.next), end(call.next_end) {
     if (run != end) open(call);
@@ -71,6 +72,21 @@ struct Prefetcher {
   void step(const MicroCall<T>& call) {
     for (int lines = call.next_lines; lines > 0 && run != end; --lines) line<MR, NV>(call);
   }
+  /// One of the rows of B that the last step went past: for kernels so short that a step of them is a burst, which
+  /// holds up the loads behind it.
+  template <int NV>
+  void one_row(const MicroCall<T>& call) {
+    if (b_row == nullptr) return;
+    constexpr int kRowBytes = NV * kVectorBytes / Math::kRawRows, kLine = 64;
+    const char* line = b_row;
+    MASKMM_UNROLL
+    for (int part = 0; part < Math::kRawRows; ++part, line += call.raw_ldb_bytes) {
+      MASKMM_UNROLL
+      for (int j = 0; j < kRowBytes; j += kLine) __builtin_prefetch(line + j, 0, 2);
+      if (b_tail) __builtin_prefetch(line + kRowBytes - 1, 0, 2);
+    }
+    b_row += ldb_bytes;
+  }
   template <int MR, int NV>
   void line(const MicroCall<T>& call) {
     if (call.next_a) {
@@ -82,6 +98,7 @@ struct Prefetcher {
       for (int i = 0; i < MR; ++i) __builtin_prefetch(a + a_ahead + i * call.next_lda, 0, 2);
     }
     is_first = false;
+    b_row = b;
     constexpr int kRowBytes = NV * kVectorBytes, kLine = 64;
     for (std::int64_t row = call.next_b_row; row < call.next_b_end; ++row) {
       const char* line = b + row * ldb_bytes;
@@ -152,6 +169,14 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
     T* packed = run->b + call.b_offset;
     if (call.reads_raw && run->raw_b != nullptr) {
       const char* raw = static_cast<const char*>(run->raw_b) + call.raw_offset_bytes;
+      if (call.copy_ldb == 0) {
+        walk([&](typename Math::Factor* row) {
+          Math::template load_raw<NV>(raw, call.raw_ldb_bytes, row);
+          prefetcher.template one_row<NV>(call);
+          raw += Math::kRawRows * call.raw_ldb_bytes;
+        });
+        continue;
+      }
       walk([&](typename Math::Factor* row) {
         Math::template load_raw<NV>(raw, call.raw_ldb_bytes, row);
         MASKMM_UNROLL
