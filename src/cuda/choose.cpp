@@ -71,6 +71,24 @@ Result make_result(const Canonical& canonical) {
   return result;
 }
 
+DotX make_x(const Canonical& canonical, Dtype element) {
+  const Operand& x = canonical.x;
+  DotX result{};
+  if (!x.present()) return result;
+  result.data = x.data;
+  result.row_stride = x.row_stride_bytes;
+  result.col_stride = x.col_stride_bytes;
+  result.batch = batch_strides(x);
+  result.dtype = x.dtype;
+  const auto size = static_cast<std::int64_t>(size_of(x.dtype));
+  const bool plain = (x.col_stride_bytes == size || canonical.n.extent == 1) && all_multiples(x, size) &&
+                     is_multiple(x.row_stride_bytes, size);
+  result.reading = plain && x.dtype == canonical.accumulate ? DotX::Reading::accumulator
+                   : plain && x.dtype == element            ? DotX::Reading::element
+                                                            : DotX::Reading::one_by_one;
+  return result;
+}
+
 std::int64_t tiles_of(const Canonical& canonical, const Kernel& kernel) {
   return ceil_div(canonical.m.extent, kernel.rows) * ceil_div(canonical.n.extent, kernel.columns) *
          canonical.batch_size;
@@ -182,8 +200,10 @@ WorkspaceLayout make_workspace(const Canonical& canonical, std::int64_t splits) 
   layout.scaled = take(lhs.scales + rhs.scales > 0 ? 4 : 0);
   layout.words_out = take(out.words), layout.words_lhs = take(lhs.words), layout.words_rhs = take(rhs.words);
   layout.scales_out = take(out.scales), layout.scales_lhs = take(lhs.scales), layout.scales_rhs = take(rhs.scales);
-  const std::int64_t sums = splits * canonical.batch_size * canonical.m.extent * canonical.n.extent;
-  layout.partial = take(splits > 1 ? sums * static_cast<std::int64_t>(size_of(canonical.accumulate)) : 0);
+  const bool dot = canonical.x.present();  // a number for each square of 16 x 16
+  const std::int64_t sums = splits * canonical.batch_size * ceil_div(canonical.m.extent, dot ? 16 : 1) *
+                            ceil_div(canonical.n.extent, dot ? 16 : 1);
+  layout.partial = take(splits > 1 || dot ? sums * static_cast<std::int64_t>(size_of(canonical.accumulate)) : 0);
   return layout;
 }
 
@@ -202,10 +222,11 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
     }
   }
   Choice choice;
-  choice.element = canonical.out.dtype;
+  choice.element = canonical.accumulate == Dtype::float64 ? Dtype::float64 : canonical.promoted;
   choice.a = make_source(canonical.a, true, canonical.m.extent, canonical.k.extent, choice.element);
   choice.b = make_source(canonical.b, false, canonical.n.extent, canonical.k.extent, choice.element);
   choice.out = make_result(canonical);
+  choice.x = make_x(canonical, choice.element);
 
   const Kernel kernel = choosing_kernel(canonical, choice, limits, choice.reason);
   const std::int64_t blocks_per_split =

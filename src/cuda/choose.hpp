@@ -38,6 +38,7 @@ struct Choice {
   Dtype element = Dtype::float32;  // of the kernel; operands of other types are converted as they are loaded
   Source a{}, b{};
   Result out{};
+  DotX x{};
   Launch choosing;
   Launch scaling;  // has a kernel where mask_lhs or mask_rhs may scale: both are launched and one leaves at once
   WorkspaceLayout workspace;

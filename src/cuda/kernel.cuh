@@ -10,6 +10,7 @@
 // Memory: params.stages slots of kStageBytes (a, b, scales), then a SlotState for each. Design: docs/design/cuda.md.
 #pragma once
 
+#include "cuda/dot.cuh"
 #include "cuda/epilogue.cuh"
 #include "cuda/kernel_table.hpp"
 #include "cuda/load.cuh"
@@ -241,7 +242,11 @@ __device__ void consume(const MultiplyParams& params, const Ring<Multiply>& ring
       if (threadIdx.x % 32 == 0) ptx::barrier_arrive(ring.empty(position.slot));
       position.next(ring.stages);
     }
-    multiply.store(params, tile, live);
+    if (params.x.data == nullptr) {
+      multiply.store(params, tile, live);
+    } else {
+      DotEpilogue<Multiply>::store(multiply, params, tile, live);
+    }
   }
 }
 

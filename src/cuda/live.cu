@@ -45,6 +45,15 @@ __global__ void __launch_bounds__(kThreads) live_kernel(const __grid_constant__ 
   }
 }
 
+template <class Element>
+__device__ void write_element(const Result& out, std::byte* to, const Element& element) {
+  if (out.aligned) {
+    *reinterpret_cast<Element*>(to) = element;
+  } else {
+    memcpy(to, &element, sizeof element);
+  }
+}
+
 template <class Element, class Accumulator>
 __global__ void __launch_bounds__(kThreads) reduce_kernel(const __grid_constant__ ReduceParams params) {
   const std::int64_t per_matrix = params.m * params.n, total = per_matrix * params.batch_size;
@@ -66,11 +75,42 @@ __global__ void __launch_bounds__(kThreads) reduce_kernel(const __grid_constant_
     convert(sum, element[0]);
     std::byte* to = params.out.data + batch_offset(params.batch, params.out.batch, batch) +
                     row * params.out.row_stride + column * params.out.col_stride;
-    if (params.out.aligned) {
-      *reinterpret_cast<Element*>(to) = element[0];
-    } else {
-      memcpy(to, element, sizeof(Element));
+    write_element(params.out, to, element[0]);
+  }
+}
+
+/// A warp sums the squares of one block: each lane a part, in order, then all lanes.
+template <class Accumulator>
+__global__ void __launch_bounds__(kThreads) reduce_squares_kernel(const __grid_constant__ ReduceSquaresParams params) {
+  const std::int64_t rows = (params.m + 15) / 16, columns = (params.n + 15) / 16;
+  const int shift_m = params.block_m - 4, shift_n = params.block_n - 4;  // blocks in squares
+  const std::int64_t block_rows = ((rows - 1) >> shift_m) + 1, block_columns = ((columns - 1) >> shift_n) + 1;
+  const std::int64_t blocks = block_rows * block_columns, total = blocks * params.batch_size;
+  const auto* scales = static_cast<const Accumulator*>(params.scale_out.values);
+  const std::int64_t step = std::int64_t{gridDim.x} * kWarps;
+  for (std::int64_t index = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; index < total; index += step) {
+    const std::int64_t batch = index / blocks, block = index - batch * blocks;
+    const std::int64_t bi = block / block_columns, bj = block - bi * block_columns;
+    const int height = static_cast<int>(smaller(std::int64_t{1} << shift_m, rows - (bi << shift_m)));
+    const int width = static_cast<int>(smaller(std::int64_t{1} << shift_n, columns - (bj << shift_n)));
+    Accumulator sum = -Accumulator(0);
+    for (std::int64_t split = 0; split < params.splits; ++split) {
+      const auto* squares = static_cast<const Accumulator*>(params.squares) +
+                            ((split * params.batch_size + batch) * rows + (bi << shift_m)) * columns + (bj << shift_n);
+      for (int i = threadIdx.x % 32; i < height * width; i += 32) sum += squares[i / width * columns + i % width];
     }
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
+    if (sum == Accumulator(0) && signbit(sum)) {  // no live square: see DotEpilogue
+      sum = Accumulator(0);
+    } else if (scales) {
+      sum *= scales[batch * params.scale_out.values_per_batch + bi * params.scale_out.values_per_row + bj];
+    }
+    if (threadIdx.x % 32 != 0) continue;
+    write_element(params.out,
+                  params.out.data + batch_offset(params.batch, params.out.batch, batch) + bi * params.out.row_stride +
+                      bj * params.out.col_stride,
+                  sum);
   }
 }
 
@@ -136,6 +176,13 @@ cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms,
     default:
       return launch(&reduce_kernel<float, float>, grid, stream, params);
   }
+}
+
+cudaError_t launch_reduce_squares(const ReduceSquaresParams& params, Dtype accumulate, int sms, cudaStream_t stream) {
+  const std::int64_t rows = ((params.m - 1) >> params.block_m) + 1, columns = ((params.n - 1) >> params.block_n) + 1;
+  const unsigned grid = grid_for((rows * columns * params.batch_size + kWarps - 1) / kWarps, sms);
+  return accumulate == Dtype::float64 ? launch(&reduce_squares_kernel<double>, grid, stream, params)
+                                      : launch(&reduce_squares_kernel<float>, grid, stream, params);
 }
 
 cudaError_t launch_count(const MultiplyParams& params, unsigned long long* count, int sms, cudaStream_t stream) {

@@ -13,6 +13,9 @@ cudaError_t launch_live(const LiveParams& params, Dtype accumulate, int sms, cud
 /// Sums the parts of a split k in order, applies mask_out and writes the result.
 cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream);
 
+/// Sums the squares of each block of a block_masked_dot, applies mask_out and writes the result.
+cudaError_t launch_reduce_squares(const ReduceSquaresParams& params, Dtype accumulate, int sms, cudaStream_t stream);
+
 /// Adds the number of live triples to *count.
 cudaError_t launch_count(const MultiplyParams& params, unsigned long long* count, int sms, cudaStream_t stream);
 

@@ -47,6 +47,18 @@ struct Result {
   bool aligned;  // every element lies at a multiple of its size
 };
 
+/// x of a block_masked_dot.
+struct DotX {
+  /// accumulator, element: of that type of the kernel's, with neighbours in a row that are neighbours in memory.
+  enum class Reading { accumulator, element, one_by_one };
+  const std::byte* data;  // null: block_masked_mm
+  std::int64_t row_stride;
+  std::int64_t col_stride;
+  BatchStrides batch;
+  Dtype dtype;
+  Reading reading;
+};
+
 /// A mask as rows of bits; bit k of word w stands for block 64 w + k. Null: every block is live.
 struct BitRows {
   const std::uint64_t* words;
@@ -81,7 +93,8 @@ struct MultiplyParams {
   BitRows live_out, live_lhs, live_rhs;  // live_rhs has a row for each block column
   Scales scale_out, scale_lhs, scale_rhs;
   const unsigned* scaled;  // null, or nonzero once some live value of mask_lhs or mask_rhs is not 1
-  void* partial;           // null, or splits x batch x m x n sums
+  DotX x;
+  void* partial;  // null, or splits x batch x m x n sums; with x, one for each square of 16 x 16: see dot.cuh
   Schedule schedule;
   int stages;  // of the ring in shared memory
 };
@@ -91,6 +104,16 @@ struct ReduceParams {
   std::int64_t n_blocks;
   int block_m, block_n;
   const void* partial;
+  Result out;
+  BatchShape batch;
+  Scales scale_out;
+};
+
+/// The numbers of a block_masked_dot: those of a block's squares, summed over the splits of k too.
+struct ReduceSquaresParams {
+  std::int64_t m, n, batch_size, splits;
+  int block_m, block_n;
+  const void* squares;
   Result out;
   BatchShape batch;
   Scales scale_out;

@@ -182,11 +182,11 @@ MultiplyParams make_params(const Canonical& canonical, const Choice& choice, con
   params.block_m = log2_of(canonical.m.block);
   params.block_n = log2_of(canonical.n.block);
   params.block_k = log2_of(canonical.k.block);
-  params.a = choice.a, params.b = choice.b, params.out = choice.out;
+  params.a = choice.a, params.b = choice.b, params.out = choice.out, params.x = choice.x;
   params.batch = LiveMasks::batch_shape(canonical);
   params.batch_size = canonical.batch_size;
   masks.give(params);
-  if (choice.choosing.schedule.splits > 1) params.partial = workspace + choice.workspace.partial;
+  if (choice.choosing.schedule.splits > 1 || params.x.data) params.partial = workspace + choice.workspace.partial;
   return params;
 }
 
@@ -203,11 +203,23 @@ void launch(const Launch& launch, MultiplyParams params, cudaStream_t stream) {
         launch.kernel.name);
 }
 
+void reduce_squares(const Canonical& canonical, const MultiplyParams& params, std::int64_t splits, int sms,
+                    cudaStream_t stream) {
+  ReduceSquaresParams reduce{};
+  reduce.m = params.m, reduce.n = params.n, reduce.batch_size = params.batch_size;
+  reduce.splits = splits;
+  reduce.block_m = params.block_m, reduce.block_n = params.block_n;
+  reduce.squares = params.partial;
+  reduce.out = params.out;
+  reduce.batch = params.batch;
+  reduce.scale_out = params.scale_out;
+  check(launch_reduce_squares(reduce, canonical.accumulate, sms, stream), "the launch of the sum over blocks");
+}
+
 }  // namespace
 
 void run(const Canonical& canonical, const Stream& stream) {
-  const TraceRange range("maskmm.block_masked_mm");
-  if (canonical.x.present()) throw unsupported_error("block_masked_dot: this version runs it on the CPU only");
+  const TraceRange range(canonical.x.present() ? "maskmm.block_masked_dot" : "maskmm.block_masked_mm");
   const DeviceScope scope(canonical.device.index);
   const DeviceLimits limits = limits_of(canonical.device.index);
   const Choice choice = choose(canonical, limits);
@@ -217,7 +229,9 @@ void run(const Canonical& canonical, const Stream& stream) {
   const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());
   launch(choice.choosing, params, handle);
   if (choice.scaling.kernel.function) launch(choice.scaling, params, handle);
-  if (params.partial) {
+  if (params.x.data) {
+    reduce_squares(canonical, params, choice.choosing.schedule.splits, limits.sms, handle);
+  } else if (params.partial) {
     ReduceParams reduce{};
     reduce.m = params.m, reduce.n = params.n, reduce.batch_size = params.batch_size;
     reduce.splits = choice.choosing.schedule.splits;

@@ -47,7 +47,7 @@ struct Multiply32 {
     for (int r = 0; r < 8; ++r) {
 #pragma unroll
       for (int c = 0; c < 8; c += kColumnRun) {
-        const int i = r / 4, j = square_column(c), column = warp_column_ + column_of(c);
+        const int i = r / 4, j = column_square(c), column = warp_column_ + column_of(c);
         const float scale = epilogue.scale(warp_row_ + i * 16, warp_column_ + j * 16);
         float values[kColumnRun];
 #pragma unroll
@@ -59,7 +59,22 @@ struct Multiply32 {
     }
   }
 
+  // For DotEpilogue. Where b lies line-major, a lane holds sums of every other square only.
+  static constexpr int kPerSquare = kLayoutB == Layout::k_major ? 8 : 16;
+  __device__ int square_row(int i) const { return warp_row_ + i * 16; }
+  __device__ int square_column(int j) const { return warp_column_ + j * 16; }
+  __device__ float sum(int i, int j, int e) const { return sums_[4 * i + e % 4][thread_column(j, e)]; }
+  __device__ int row(int i, int e) const { return warp_row_ + row_of(4 * i + e % 4); }
+  __device__ int column(int j, int e) const {
+    if (kLayoutB == Layout::line_major && j % 2 != across_ / 4) return kNowhere;
+    return warp_column_ + column_of(thread_column(j, e));
+  }
+
  private:
+  static __device__ int thread_column(int j, int e) {
+    return kLayoutB == Layout::k_major ? 2 * j + e / 4 : j / 2 * 4 + e / 4;
+  }
+
   static constexpr int kColumnRun = kLayoutB == Layout::line_major ? 4 : 1;
 
   static __device__ void clear(Sums& sums) {
@@ -79,7 +94,7 @@ struct Multiply32 {
     return kLayoutB == Layout::k_major ? c * 8 + across_ : c / 4 * 32 + across_ * 4 + c % 4;
   }
   /// The square that holds it.
-  __device__ int square_column(int c) const { return kLayoutB == Layout::k_major ? c / 2 : c / 4 * 2 + across_ / 4; }
+  __device__ int column_square(int c) const { return kLayoutB == Layout::k_major ? c / 2 : c / 4 * 2 + across_ / 4; }
 
   static __device__ float4 load(std::uint32_t from) {
     float4 value;
@@ -178,7 +193,7 @@ struct Multiply32 {
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
       for (int first = 0; first < 8; first += kRun) {
-        if (!(part.pairs >> (i * kJ + square_column(first)) & 1)) continue;
+        if (!(part.pairs >> (i * kJ + column_square(first)) & 1)) continue;
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
 #pragma unroll
@@ -197,7 +212,7 @@ struct Multiply32 {
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
       for (int first = 0; first < 8; first += kRun) {
-        const int j = square_column(first);
+        const int j = column_square(first);
         if (!(part.pairs >> (i * kJ + j) & 1)) continue;
         const PairScale<float> scale(params, part.scales, (warp_row_ + i * 16) >> params.block_m,
                                      (warp_column_ + j * 16) >> params.block_n);

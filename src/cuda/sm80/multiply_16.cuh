@@ -97,6 +97,14 @@ struct Multiply16 {
     }
   }
 
+  // For DotEpilogue.
+  static constexpr int kPerSquare = 8;
+  __device__ int square_row(int i) const { return warp_row_ + i * 16; }
+  __device__ int square_column(int j) const { return warp_column_ + j * 16; }
+  __device__ float sum(int i, int j, int e) const { return sums_[i][2 * j + e / 4][e % 4]; }
+  __device__ int row(int i, int e) const { return square_row(i) + threadIdx.x % 32 / 4 + e / 2 % 2 * 8; }
+  __device__ int column(int j, int e) const { return square_column(j) + threadIdx.x % 4 * 2 + e / 4 * 8 + e % 2; }
+
  private:
   static_assert(kJ % 2 == 0, "a row is stored 32 columns at a time");
 
