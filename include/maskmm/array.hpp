@@ -43,8 +43,8 @@ class array {
   MutableView mutable_view();
   View transposed() const { return view_.transposed(); }
 
-  /// An array over memory that the caller keeps alive.
-  static array borrow(const MutableView& view);
+  /// An array over memory that `owner` keeps alive, or else the caller.
+  static array borrow(const MutableView& view, std::shared_ptr<void> owner = nullptr);
 
  private:
   array(const void* values, std::size_t count, Dtype dtype, const Dims& shape);

@@ -4,6 +4,7 @@
 #include "maskmm/array.hpp"
 #include "maskmm/block_masked_dot.hpp"
 #include "maskmm/block_masked_mm.hpp"
+#include "maskmm/derivatives.hpp"
 #include "maskmm/dtype.hpp"
 #include "maskmm/error.hpp"
 #include "maskmm/stream.hpp"

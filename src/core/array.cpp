@@ -2,8 +2,10 @@
 
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "core/backend.hpp"
+#include "core/scratch_array.hpp"
 #include "maskmm/error.hpp"
 
 namespace maskmm {
@@ -23,11 +25,11 @@ std::int64_t element_count(const Dims& shape) {
   return count;
 }
 
-std::shared_ptr<void> allocate(std::int64_t count, Dtype dtype, Device device) {
+std::shared_ptr<void> allocate(std::int64_t count, Dtype dtype, const Stream& stream) {
   std::int64_t bytes;
   if (__builtin_mul_overflow(count, static_cast<std::int64_t>(size_of(dtype)), &bytes)) throw std::bad_alloc();
   if (bytes == 0) bytes = 1;
-  if (device.type == DeviceType::gpu) return cuda::allocate(static_cast<std::size_t>(bytes), device);
+  if (stream.device.type == DeviceType::gpu) return cuda::allocate(static_cast<std::size_t>(bytes), stream);
   return {::operator new(static_cast<std::size_t>(bytes), kAlignment),
           [](void* memory) { ::operator delete(memory, kAlignment); }};
 }
@@ -54,7 +56,8 @@ bool is_contiguous(const View& view) {
 
 }  // namespace
 
-array::array(const Dims& shape, Dtype dtype, Device device) : storage_(allocate(element_count(shape), dtype, device)) {
+array::array(const Dims& shape, Dtype dtype, Device device)
+    : storage_(allocate(element_count(shape), dtype, Stream{device})) {
   view_ = View(storage_.get(), dtype, shape, device);
 }
 
@@ -87,10 +90,17 @@ MutableView array::mutable_view() {
   return MutableView(const_cast<void*>(view_.data), view_.dtype, view_.shape, view_.strides_bytes, view_.device);
 }
 
-array array::borrow(const MutableView& view) {
+array array::borrow(const MutableView& view, std::shared_ptr<void> owner) {
   array result;
   result.view_ = view;
+  result.storage_ = std::move(owner);
   return result;
+}
+
+array core::scratch_array(const Dims& shape, Dtype dtype, const Stream& stream) {
+  auto memory = allocate(element_count(shape), dtype, stream);
+  const MutableView view(memory.get(), dtype, shape, stream.device);
+  return array::borrow(view, std::move(memory));
 }
 
 void* array::data_as(Dtype dtype) const {

@@ -11,6 +11,9 @@ namespace maskmm::cpu {
 /// Finished on return. M, N and batch_size are at least 1; K may be 0.
 void run(const core::Canonical& canonical);
 Explanation explain(const core::Canonical& canonical);
+/// to = the sums of `from` over the axes in which `to` has size 1, in a fixed order, in float32 (float64 for float64),
+/// rounded once. Floating types, row-major, as many axes in both.
+void sum_axes(const View& from, const MutableView& to);
 
 }  // namespace maskmm::cpu
 
@@ -21,11 +24,13 @@ int device_count();
 /// Enqueues on the stream; M, N and batch_size are at least 1; K may be 0.
 void run(const core::Canonical& canonical, const Stream& stream);
 Explanation explain(const core::Canonical& canonical, const Stream& stream);
+/// As cpu::sum_axes, enqueued on the stream.
+void sum_axes(const View& from, const MutableView& to, const Stream& stream);
 
 Stream new_stream(Device device);
 void synchronize(const Stream& stream);
-/// Memory that is freed in stream order on the default stream. Throws std::bad_alloc.
-std::shared_ptr<void> allocate(std::size_t bytes, Device device);
+/// Memory that is allocated and freed in the order of the stream. Throws std::bad_alloc.
+std::shared_ptr<void> allocate(std::size_t bytes, const Stream& stream);
 /// Between host and device, or within a device; finished on return.
 void copy(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes);
 

@@ -38,4 +38,19 @@ View broadcast_to(const View& view, const Dims& batch, const Dims& core) {
   return result;
 }
 
+View with_matrix_axes(const View& view, bool has_rows, bool has_cols) {
+  const int own_axes = (has_rows ? 1 : 0) + (has_cols ? 1 : 0);
+  View result = view;
+  result.shape = leading(view.shape, view.ndim() - own_axes);
+  result.strides_bytes = leading(view.strides_bytes, view.ndim() - own_axes);
+  const auto push = [&](bool has, int axis_from_right) {
+    const bool there = has && axis_from_right <= view.ndim();
+    result.shape.push_back(there ? view.shape[view.ndim() - axis_from_right] : 1);
+    result.strides_bytes.push_back(there ? view.strides_bytes[view.ndim() - axis_from_right] : 0);
+  };
+  push(has_rows, own_axes);
+  push(has_cols, 1);
+  return result;
+}
+
 }  // namespace maskmm::core

@@ -15,4 +15,7 @@ Dims leading(const Dims& dims, int axes);
 /// the left, get stride 0. Its sizes must be those of batch + core, or 1.
 View broadcast_to(const View& view, const Dims& batch, const Dims& core);
 
+/// The view with an axis for rows and one for columns in the end: one that it does not have, or lacks, has size 1.
+View with_matrix_axes(const View& view, bool has_rows, bool has_cols);
+
 }  // namespace maskmm::core

@@ -149,22 +149,6 @@ View with_added_axis(const View& view, bool as_row) {
   return result;
 }
 
-/// A mask with all its block axes: a dropped or lacking one has size 1.
-View with_block_axes(const View& mask, bool has_rows, bool has_cols) {
-  const int own_axes = (has_rows ? 1 : 0) + (has_cols ? 1 : 0);
-  View result = mask;
-  result.shape = leading(mask.shape, mask.ndim() - own_axes);
-  result.strides_bytes = leading(mask.strides_bytes, mask.ndim() - own_axes);
-  const auto push = [&](bool has, int axis_from_right) {
-    const bool there = has && axis_from_right <= mask.ndim();
-    result.shape.push_back(there ? mask.shape[mask.ndim() - axis_from_right] : 1);
-    result.strides_bytes.push_back(there ? mask.strides_bytes[mask.ndim() - axis_from_right] : 0);
-  };
-  push(has_rows, own_axes);
-  push(has_cols, 1);
-  return result;
-}
-
 }  // namespace
 
 Problem make_problem(const Arguments& arguments) {
@@ -224,13 +208,48 @@ Problem make_problem(const Arguments& arguments) {
   problem.a = broadcast_to(with_added_axis(a, true), problem.batch, {problem.M, problem.K});
   problem.b = broadcast_to(with_added_axis(b, false), problem.batch, {problem.K, problem.N});
   const auto spread = [&](const std::optional<View>& mask, bool rows, bool cols, const Dims& blocks) {
-    return mask ? broadcast_to(with_block_axes(*mask, rows, cols), problem.batch, blocks) : View();
+    return mask ? broadcast_to(with_matrix_axes(*mask, rows, cols), problem.batch, blocks) : View();
   };
   problem.mask_out = spread(mask_out, has_rows, has_cols, {blocks_m, blocks_n});
   problem.mask_lhs = spread(mask_lhs, has_rows, true, {blocks_m, blocks_k});
   problem.mask_rhs = spread(mask_rhs, true, has_cols, {blocks_k, blocks_n});
   if (x != nullptr) problem.x = spread(*x, has_rows, has_cols, {problem.M, problem.N});
   return problem;
+}
+
+void check_cotangent(const View& cotangent, const Problem& problem) {
+  check_view("cotangent", cotangent);
+  if (cotangent.shape != problem.result_shape) {
+    throw shape_error("cotangent: expected shape " + to_string(problem.result_shape) + " as the result has, got " +
+                      to_string(cotangent.shape));
+  }
+  if (!is_floating(cotangent.dtype)) {
+    throw type_error(string("cotangent: expected float16, bfloat16, float32 or float64, got ") +
+                     name_of(cotangent.dtype));
+  }
+  check_same_device("cotangent", cotangent, problem.stream.device);
+}
+
+void check_differentiable(const View* input, const char* name, const char* what) {
+  if (input == nullptr)
+    throw shape_error(string(name) + ": expected a mask where its " + what + " is asked for, got none");
+  if (is_floating(input->dtype)) return;
+  throw type_error(string(name) + ": expected float16, bfloat16, float32 or float64 where its " + what +
+                   " is asked for, got " + name_of(input->dtype));
+}
+
+void check_tangent(const View& tangent, const View* input, const char* name) {
+  check_differentiable(input, name, "tangent");
+  const string tangent_name = string("tangent of ") + name;
+  check_view(tangent_name.c_str(), tangent);
+  if (tangent.shape != input->shape) {
+    throw shape_error(tangent_name + ": expected shape " + to_string(input->shape) + ", got " +
+                      to_string(tangent.shape));
+  }
+  if (tangent.dtype != input->dtype) {
+    throw type_error(tangent_name + ": expected " + name_of(input->dtype) + ", got " + name_of(tangent.dtype));
+  }
+  check_same_device(tangent_name.c_str(), tangent, input->device);
 }
 
 }  // namespace maskmm::core

@@ -44,4 +44,11 @@ struct Problem {
 /// Throws shape_error, type_error or device_error, naming the argument, what was expected and what came.
 Problem make_problem(const Arguments& arguments);
 
+/// A cotangent of the problem's result.
+void check_cotangent(const View& cotangent, const Problem& problem);
+/// Whether an input (null: absent) can have what is asked for: "gradient" or "tangent".
+void check_differentiable(const View* input, const char* name, const char* what);
+/// A tangent of the input.
+void check_tangent(const View& tangent, const View* input, const char* name);
+
 }  // namespace maskmm::core

@@ -25,14 +25,16 @@ void synchronize(const Stream& stream) {
   check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)), "cudaStreamSynchronize");
 }
 
-std::shared_ptr<void> allocate(std::size_t bytes, Device device) {
+std::shared_ptr<void> allocate(std::size_t bytes, const Stream& stream) {
+  const Device device = stream.device;
+  const auto handle = static_cast<cudaStream_t>(stream.handle);
   const DeviceScope scope(device.index);
   void* memory = nullptr;
-  check(cudaMallocFromPoolAsync(&memory, bytes, memory_pool(device.index), nullptr), "cudaMallocFromPoolAsync");
-  return {memory, [device](void* freed) {
+  check(cudaMallocFromPoolAsync(&memory, bytes, memory_pool(device.index), handle), "cudaMallocFromPoolAsync");
+  return {memory, [device, handle](void* freed) {
             try {
               const DeviceScope scope(device.index);
-              check(cudaFreeAsync(freed, nullptr), "cudaFreeAsync");
+              check(cudaFreeAsync(freed, handle), "cudaFreeAsync");
             } catch (const cuda_error&) {  // at exit the driver may be gone, and the memory with it
             }
           }};

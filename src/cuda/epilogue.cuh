@@ -12,6 +12,9 @@ __device__ inline void convert(float value, __half& to) { to = __float2half_rn(v
 __device__ inline void convert(float value, __nv_bfloat16& to) { to = __float2bfloat16_rn(value); }
 __device__ inline void convert(float value, float& to) { to = value; }
 __device__ inline void convert(double value, double& to) { to = value; }
+__device__ inline void convert(double value, float& to) { to = __double2float_rn(value); }
+__device__ inline void convert(double value, __half& to) { to = __double2half(value); }
+__device__ inline void convert(double value, __nv_bfloat16& to) { to = __double2bfloat16(value); }
 
 /// Writes `kCount` neighbours of one row; those from `count` on lie outside the matrix.
 template <class Element, int kCount>

@@ -14,9 +14,10 @@ namespace {
 int device_count() { return 0; }
 void run(const core::Canonical&, const Stream&) { refuse(); }
 Explanation explain(const core::Canonical&, const Stream&) { refuse(); }
+void sum_axes(const View&, const MutableView&, const Stream&) { refuse(); }
 Stream new_stream(Device) { refuse(); }
 void synchronize(const Stream&) { refuse(); }
-std::shared_ptr<void> allocate(std::size_t, Device) { refuse(); }
+std::shared_ptr<void> allocate(std::size_t, const Stream&) { refuse(); }
 void copy(void*, Device, const void*, Device, std::size_t) { refuse(); }
 
 }  // namespace maskmm::cuda
