@@ -140,13 +140,12 @@ void check_out(const MutableView& out, const Problem& problem, const Arguments& 
   if (arguments.mask_rhs) check("mask_rhs", *arguments.mask_rhs);
 }
 
-/// The operand with its added axis: a (K,) is (1, K), b (K,) is (K, 1).
-View with_added_axis(const View& view, bool as_row) {
-  if (view.ndim() > 1) return view;
-  View result = view;
-  result.shape = as_row ? Dims{1, view.shape[0]} : Dims{view.shape[0], 1};
-  result.strides_bytes = as_row ? Dims{0, view.strides_bytes[0]} : Dims{view.strides_bytes[0], 0};
-  return result;
+/// x is null in a block_masked_mm.
+void set_types(Problem& problem, Dtype a, Dtype b, const View* x) {
+  problem.operand_dtype = is_floating(a) || is_floating(b) ? promote(a, b) : x->dtype;
+  const Dtype widest = x != nullptr ? promote(problem.operand_dtype, x->dtype) : problem.operand_dtype;
+  problem.accumulate_dtype = accumulate_type(widest);
+  problem.result_dtype = x != nullptr ? problem.accumulate_dtype : problem.operand_dtype;
 }
 
 }  // namespace
@@ -193,20 +192,17 @@ Problem make_problem(const Arguments& arguments) {
   if (mask_rhs) widen_batch(problem.batch, "mask_rhs", *mask_rhs, axes_rhs.size());
   problem.result_has_rows = has_rows;
   problem.result_has_cols = has_cols;
-  if (x != nullptr) widen_batch(problem.batch, "x", *x, mask_axes(has_rows, 0, has_cols, 0).size());
+  if (x != nullptr) widen_batch(problem.batch, "x", *x, axes_out.size());
   problem.is_dot = x != nullptr;
   problem.result_shape = problem.batch;
   if (has_rows) problem.result_shape.push_back(x != nullptr ? blocks_m : problem.M);
   if (has_cols) problem.result_shape.push_back(x != nullptr ? blocks_n : problem.N);
-  problem.operand_dtype = is_floating(a.dtype) || is_floating(b.dtype) ? promote(a.dtype, b.dtype) : x->dtype;
-  problem.accumulate_dtype =
-      accumulate_type(x != nullptr ? promote(problem.operand_dtype, x->dtype) : problem.operand_dtype);
-  problem.result_dtype = x != nullptr ? problem.accumulate_dtype : problem.operand_dtype;
+  set_types(problem, a.dtype, b.dtype, x);
   if (out) check_out(*out, problem, arguments);
   problem.out = out;
 
-  problem.a = broadcast_to(with_added_axis(a, true), problem.batch, {problem.M, problem.K});
-  problem.b = broadcast_to(with_added_axis(b, false), problem.batch, {problem.K, problem.N});
+  problem.a = broadcast_to(with_matrix_axes(a, has_rows, true), problem.batch, {problem.M, problem.K});
+  problem.b = broadcast_to(with_matrix_axes(b, true, has_cols), problem.batch, {problem.K, problem.N});
   const auto spread = [&](const std::optional<View>& mask, bool rows, bool cols, const Dims& blocks) {
     return mask ? broadcast_to(with_matrix_axes(*mask, rows, cols), problem.batch, blocks) : View();
   };
@@ -231,8 +227,9 @@ void check_cotangent(const View& cotangent, const Problem& problem) {
 }
 
 void check_differentiable(const View* input, const char* name, const char* what) {
-  if (input == nullptr)
+  if (input == nullptr) {
     throw shape_error(string(name) + ": expected a mask where its " + what + " is asked for, got none");
+  }
   if (is_floating(input->dtype)) return;
   throw type_error(string(name) + ": expected float16, bfloat16, float32 or float64 where its " + what +
                    " is asked for, got " + name_of(input->dtype));
