@@ -172,7 +172,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     if (unit.packs && !packs_on_the_way) pack_b(unit, column, columns);
     call.copy_ldb = choice_.streams_b && groups == 1 ? 0 : sliver;
     call.next_b_offset = next != nullptr ? packed_offset(*next, column) : 0;
-    call.next_a = column == 0;
+    call.next_a = column == 0 && next != nullptr && (next->fresh_a || !kernels_.fetches_a_once);
     std::int64_t group = 0;
     for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {
       rows = std::min(round_up(ceil_div(unit.rows - row, groups - group), kernels_.row_step), unit.rows - row);

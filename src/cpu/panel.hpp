@@ -32,6 +32,7 @@ struct Unit {
   int run_count = 0;
   std::int64_t i = 0, rows = 0, j = 0, columns = 0;
   bool first = false, last = false;  // of its tile
+  bool fresh_a = true;               // some of its A was in no unit before
   bool packs = false;                // some of its blocks of B are not packed yet
   std::int64_t k = 0;                // of all runs
   T scale = 1, scale_second = 1, scale_out = 1;

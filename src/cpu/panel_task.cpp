@@ -213,9 +213,11 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
   }
   // Dead tiles side by side are cleared at once: long rows are written much faster than short ones.
   std::int64_t dead = j_begin_;
+  read_a_ = false;
   for (std::int64_t j = j_begin_; j < j_end_;) {
     const Tile tile = next_tile(bi, j);
     const bool is_live = multiply_tile(bi, i, rows, tile);
+    read_a_ |= is_live && !live_.rhs.present();
     if (is_live && dead < j) clear_columns(i, rows, dead, j);
     j += tile.columns;
     if (is_live) dead = j;
@@ -301,6 +303,7 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
     Unit<T>& unit = panel_.unit();
     unit.run_count = 0;
     unit.packs = false;
+    unit.fresh_a = !read_a_;
     unit.k = 0;
     unit.i = i;
     unit.rows = rows;

@@ -75,6 +75,7 @@ class PanelTask {
   std::int64_t i_begin_ = 0, i_end_ = 0, j_begin_ = 0, j_end_ = 0, k_begin_ = 0, k_end_ = 0;
   std::int64_t bj_begin_ = 0, bj_end_ = 0, bk_begin_ = 0, bk_end_ = 0;
   std::int64_t word_begin_ = 0, word_end_ = 0;
+  bool read_a_ = false;  // a tile of the current rows has read all live columns of A
 };
 
 }  // namespace maskmm::cpu

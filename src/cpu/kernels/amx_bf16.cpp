@@ -204,6 +204,7 @@ constexpr Kernels<float> make_kernels() {
   }
   kernels.rows[1] = kernels.rows[2] = 2 * kTileRows;
   kernels.packs_on_the_way = false;
+  kernels.fetches_a_once = true;
   kernels.row_step = kTileRows;
   kernels.begin = begin;
   kernels.end = end;

@@ -84,8 +84,9 @@ struct Kernels {
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
   bool packs_on_the_way = true;                      // micro-kernels obey MicroCall::reads_raw
-  int row_step = 1;                                  // micro-tiles are fastest with a multiple of so many rows
-  void (*begin)();                                   // before the first micro-kernel of a task, on its thread; or null
+  bool fetches_a_once = false;  // prefetching what may have left the cache again costs more than it gains
+  int row_step = 1;             // micro-tiles are fastest with a multiple of so many rows
+  void (*begin)();              // before the first micro-kernel of a task, on its thread; or null
   void (*end)();
   void (*copy_panel)(const PanelCopy<T>&);  // from rows of T; of bfloat16, where elements are pairs
   /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.
