@@ -40,7 +40,9 @@ def test_readme_prints_what_it_shows() -> None:
     assert printed.getvalue() == expected
 
 
-@pytest.mark.parametrize("name", ["tutorial.md", "derivatives.md", "torch.md", *(f"{name}.md" for name in FRAMEWORKS)])
+@pytest.mark.parametrize(
+    "name", ["tutorial.md", "derivatives.md", "torch.md", *(f"{name}.md" for name in FRAMEWORKS)]
+)
 def test_pages(name: str) -> None:
     threads = maskmm.num_threads()
     page = ROOT / "docs" / name

@@ -126,6 +126,18 @@ def test_writing_to_out_shows_in_its_version(device: str) -> None:
         y.backward()
 
 
+def test_streams_named_by_their_device(device: str) -> None:
+    a = numbers(20, 20, device=device)
+    kind = maskmm.gpu if device == "cuda" else maskmm.cpu
+    expected = maskmm.block_masked_mm(a, a)
+    for stream in (kind, maskmm.Device(kind), maskmm.default_stream(kind), maskmm.new_stream(kind)):
+        found = maskmm.block_masked_mm(a.requires_grad_(), a, stream=stream)
+        maskmm.synchronize(maskmm.default_stream(kind))
+        if device == "cuda":
+            torch.cuda.synchronize()
+        assert torch.equal(found.detach(), expected)
+
+
 def test_explain(device: str) -> None:
     inputs, sizes = example(device, torch.float32)
     explanation = call(maskmm.explain, inputs, sizes)
@@ -169,6 +181,12 @@ ERRORS: list[tuple[Make, type[Exception], str]] = [
      "out: expected none where a gradient is asked for; call it under torch.no_grad(), or without out"),
     (lambda x: ((x(64, 64), x(64, 64)), {"stream": 0}), TypeError,
      "stream: expected a Stream, a Device, a DeviceType or None, got int"),
+    (lambda x: ((x(64, 64), x(64, 64).requires_grad_()), {"stream": 0}), TypeError,
+     "stream: expected a Stream, a Device, a DeviceType or None, got int"),
+    (lambda x: ((x(64, 64).cpu(), x(64, 64).cpu().requires_grad_()), {"stream": maskmm.gpu}), ValueError,
+     "stream: expected one on cpu:0 as a is, got gpu:0"),
+    (lambda x: ((x(64, 64).cpu(), x(64, 64).cpu()), {"stream": maskmm.gpu}), ValueError,
+     "stream: expected one on cpu:0 as a is, got gpu:0"),
     (lambda x: ((x(64, 64), x(64, 64).requires_grad_(), 64.0), {}), TypeError,
      "block_size: expected an int or a tuple of three ints (m, n, k), got float"),
     (lambda x: ((x(64, 64), x(64, 64).requires_grad_()), {"precision": "fast"}), ValueError,
@@ -180,7 +198,7 @@ ERRORS: list[tuple[Make, type[Exception], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "error", "message"), ERRORS, ids=[message for *_, message in ERRORS])
+@pytest.mark.parametrize(("make", "error", "message"), ERRORS, ids=[str(i) for i in range(len(ERRORS))])
 def test_errors(device: str, make: Make, error: Any, message: str) -> None:
     def ones(*shape: int) -> Any:
         return torch.ones(shape, device=device)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskmm import _derivatives
 from maskmm._choice import as_stream
+from maskmm._maskmm import Device, DeviceType, Stream
 from maskmm.torch import _direct
 from maskmm.torch._autograd import Settings, dot, is_differentiated, mm
 from maskmm.torch._direct import explain
@@ -172,7 +173,7 @@ def _differentiable(
     elif torch.compiler.is_compiling():
         raise TypeError("stream: expected None under torch.compile; call it within torch.cuda.stream(...)")
     else:
-        with _direct.on_stream(as_stream(stream)):
+        with _direct.on_stream(_checked_stream(as_stream(stream), device)):
             result = function(*inputs.values(), settings)
     if result_axes is not None:
         result = result.reshape(_derivatives.result_shape(tuple(result.shape), *result_axes))
@@ -182,6 +183,20 @@ def _differentiable(
         expected = f"shape {tuple(result.shape)} and type {result.dtype}"
         raise ValueError(f"out: expected {expected}, got shape {tuple(out.shape)} and type {out.dtype}")
     return out.copy_(result)
+
+
+def _checked_stream(stream: Any, device: torch.device) -> Any:
+    """The stream, which must be one of ours on that device: derivatives do not show it to the extension."""
+    if not isinstance(stream, Stream | Device | DeviceType):
+        kind = type(stream).__name__
+        raise TypeError(f"stream: expected a Stream, a Device, a DeviceType or None, got {kind}")
+    place = stream.device if isinstance(stream, Stream) else stream
+    place = place if isinstance(place, Device) else Device(place)
+    own = Device(DeviceType.gpu, device.index) if device.type == "cuda" else Device(DeviceType.cpu)
+    if place != own:
+        names = (f"{d.type.name}:{d.index}" for d in (own, place))
+        raise ValueError("stream: expected one on {} as a is, got {}".format(*names))
+    return stream
 
 
 def _canonical(
