@@ -71,8 +71,13 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const bool rows_differ = c.mask_lhs.present() || c.mask_out.present();
   choice->streams_b = M <= choice->unit_rows && (!rows_differ || M <= c.m.block);
 
+  // One row is read at the speed of memory: of long pieces of the rows of B, by the hardware's own prefetchers.
+  choice->wide_rows = M == 1 && kernels.row_vectors > 0 && choice->b_plain && choice->pairs == nullptr && !choice->dot;
+  const std::int64_t narrow = choice->tile_columns;
+  if (choice->wide_rows) choice->tile_columns *= 4;
+
   // Along K.
-  choice->k_parts = choose_k_parts<T>(c, K, choice->tile_columns);
+  choice->k_parts = choose_k_parts<T>(c, K, narrow);
   const std::int64_t part = ceil_div(K, choice->k_parts);
   const std::int64_t longest =
       choice->a_in_place && choice->streams_b ? part : (choice->a_in_place ? 8192 : 4096) * 4 / kSize;

@@ -35,6 +35,7 @@ struct Choice {
   bool a_in_place = false;      // micro-kernels read A where it is
   bool b_plain = false;         // rows of B are copied as they are
   bool streams_b = false;       // packed B holds one chunk of a tile and is used once
+  bool wide_rows = false;       // A is one row: micro-tiles far wider than a sliver read B where it is
   bool out_direct = false;      // micro-kernels write the result where it belongs
   bool dot = false;             // what tiles give is reduced to a number for each block, not written
   bool x_in_place = false;      // a dot reads x where it is

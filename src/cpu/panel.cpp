@@ -163,6 +163,9 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   for (std::int64_t column = 0, columns; column < unit.columns; column += columns) {
     const std::int64_t inside = (first_column + column) % sliver;
     columns = std::min(sliver - inside, unit.columns - column);
+    const bool wide = choice_.wide_rows && unit.columns - column > sliver;
+    if (wide) columns = std::min(lanes * kernels_.row_vectors, (unit.columns - column) / lanes * lanes);
+    call.next = wide || next == nullptr ? call.next_end : next->runs;
     const std::int64_t vectors = ceil_div(columns, lanes), tallest = kernels_.rows[vectors];
     const std::int64_t groups = ceil_div(unit.rows, tallest);
     call.b_offset = packed_offset(unit, column);

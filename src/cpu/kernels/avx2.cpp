@@ -41,6 +41,7 @@ constexpr Kernels<T> make_kernels() {
   kernels.chunk = 256;
   fill_rows<MultiplyAdd<T>, 1, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 2, 6>(kernels);
+  fill_wide_rows<MultiplyAdd<T>, 3, 12>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   kernels.sum_products = sum_products<T>;

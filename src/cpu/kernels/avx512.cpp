@@ -43,6 +43,7 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<MultiplyAdd<T>, 2, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 3, 6>(kernels);
   fill_rows<MultiplyAdd<T>, 4, 6>(kernels);
+  fill_wide_rows<MultiplyAdd<T>, 5, 16>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   kernels.sum_products = sum_products<T>;

@@ -69,7 +69,7 @@ struct PanelCopy {
 template <class T>
 inline constexpr int kStep = 64 / sizeof(T);
 
-inline constexpr int kMaxVectors = 4;
+inline constexpr int kMaxVectors = 16;
 inline constexpr int kMaxRows = 32;
 inline constexpr int kFewRows = 16;
 
@@ -83,6 +83,7 @@ struct Kernels {
   int chunk;                                         // inner elements to multiply at a time
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
+  int row_vectors;                                   // of the widest micro-tile of one row, or 0: `vectors`
   bool packs_on_the_way = true;                      // micro-kernels obey MicroCall::reads_raw
   bool fetches_a_once = false;  // prefetching what may have left the cache again costs more than it gains
   int row_step = 1;             // micro-tiles are fastest with a multiple of so many rows

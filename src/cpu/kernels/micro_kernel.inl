@@ -223,3 +223,11 @@ constexpr void fill_rows(Kernels<typename Math::Element>& kernels) {
   if (kernels.rows[NV] < MR) kernels.rows[NV] = MR;
   if constexpr (MR > 1) fill_rows<Math, NV, MR - 1>(kernels);
 }
+
+/// Fills micro[First .. Last][1].
+template <class Math, int First, int Last>
+constexpr void fill_wide_rows(Kernels<typename Math::Element>& kernels) {
+  fill_rows<Math, First, 1>(kernels);
+  kernels.row_vectors = Last;
+  if constexpr (First < Last) fill_wide_rows<Math, First + 1, Last>(kernels);
+}
