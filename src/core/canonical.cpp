@@ -68,7 +68,15 @@ void collapse_batch(Dims& batch, const Operands& operands) {
 
 void transpose(Operand& operand) { std::swap(operand.row_stride_bytes, operand.col_stride_bytes); }
 
-/// C^T = B^T A^T.
+}  // namespace
+
+bool Operand::batched() const {
+  for (const std::int64_t stride : batch_strides_bytes) {
+    if (stride != 0) return true;
+  }
+  return false;
+}
+
 void swap_roles(Canonical& canonical) {
   std::swap(canonical.m, canonical.n);
   std::swap(canonical.a, canonical.b);
@@ -78,15 +86,6 @@ void swap_roles(Canonical& canonical) {
     transpose(*operand);
   }
   canonical.swapped = !canonical.swapped;
-}
-
-}  // namespace
-
-bool Operand::batched() const {
-  for (const std::int64_t stride : batch_strides_bytes) {
-    if (stride != 0) return true;
-  }
-  return false;
 }
 
 Canonical canonicalize(const Problem& problem, const MutableView& result) {

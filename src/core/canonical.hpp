@@ -46,6 +46,9 @@ struct Canonical {
 /// `result` has the result's shape and type.
 Canonical canonicalize(const Problem& problem, const MutableView& result);
 
+/// The transposed product: C^T = B^T A^T.
+void swap_roles(Canonical& canonical);
+
 /// Address of element (0, 0) in batch element `index`, 0 <= index < batch_size.
 std::byte* batch_data(const Operand& operand, const Dims& batch, std::int64_t index);
 

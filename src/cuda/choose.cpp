@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "cuda/sm90/choose.hpp"
 #include "maskmm/error.hpp"
 
 namespace maskmm::cuda {
@@ -149,6 +150,7 @@ Kernel scaling_kernel(const Choice& choice) {
 
 /// Splits of k that give every processor a tile, where the tiles of the result do not.
 std::int64_t splits_of(const Canonical& canonical, const Kernel& kernel, const DeviceLimits& limits) {
+  if (kernel.gathers || kernel.block == 32) return 1;
   const std::int64_t slots = std::int64_t{limits.sms} * kernel.blocks_per_sm, tiles = tiles_of(canonical, kernel);
   if (tiles * 2 > slots) return 1;
   return std::clamp(std::min(slots / tiles, canonical.k.extent / kLeastSplitK), std::int64_t{1}, kMaxSplits);
@@ -159,17 +161,18 @@ Launch make_launch(const Canonical& canonical, const Kernel& kernel, std::int64_
   launch.kernel = kernel;
   Schedule& schedule = launch.schedule;
   schedule.tiles_m = ceil_div(canonical.m.extent, kernel.rows);
-  schedule.tiles_n = ceil_div(canonical.n.extent, kernel.columns);
+  const int cluster = std::max(1, kernel.cluster);  // blocks of a cluster stand side by side
+  schedule.tiles_n = ceil_div(canonical.n.extent, kernel.columns * cluster);
   schedule.blocks_per_split = std::max<std::int64_t>(1, ceil_div(canonical.k.count(), splits));
   schedule.splits = splits;
   schedule.total = schedule.tiles_m * schedule.tiles_n * splits * canonical.batch_size;
-  schedule.group = std::max(1, kRowsPerGroup / kernel.rows);
+  schedule.group = std::max(1, (kernel.cluster > 0 ? sm90::kRowsPerGroup : kRowsPerGroup) / kernel.rows);
 
   const int shared = std::min(limits.shared_bytes_per_block,
                               limits.shared_bytes_per_sm / kernel.blocks_per_sm - 1024);  // 1 KB is the system's
-  launch.stages = std::clamp(shared / kernel.stage_bytes, 1, kMaxStages);
+  launch.stages = kernel.cluster > 0 ? sm90::kStages : std::clamp(shared / kernel.stage_bytes, 1, kMaxStages);
   if (launch.stages < 2) throw unsupported_error("CUDA: this GPU has too little shared memory");
-  launch.blocks = std::min(schedule.total, std::int64_t{limits.sms} * kernel.blocks_per_sm);
+  launch.blocks = std::min(schedule.total, std::int64_t{limits.sms} * kernel.blocks_per_sm / cluster) * cluster;
   return launch;
 }
 
@@ -209,7 +212,26 @@ WorkspaceLayout make_workspace(const Canonical& canonical, std::int64_t splits) 
 
 bool may_scale(const Operand& mask) { return mask.present() && mask.dtype != Dtype::bool_; }
 
+Choice with_operands(const Canonical& canonical) {
+  Choice choice;
+  choice.element = canonical.accumulate == Dtype::float64 ? Dtype::float64 : canonical.promoted;
+  choice.a = make_source(canonical.a, true, canonical.m.extent, canonical.k.extent, choice.element);
+  choice.b = make_source(canonical.b, false, canonical.n.extent, canonical.k.extent, choice.element);
+  choice.out = make_result(canonical);
+  choice.x = make_x(canonical, choice.element);
+  return choice;
+}
+
 }  // namespace
+
+Canonical orient(const Canonical& canonical, const DeviceLimits& limits) {
+  Canonical result = canonical;
+  if (canonical.mask_rhs.present() && !canonical.mask_lhs.present() &&
+      sm90::refusal(canonical, with_operands(canonical), limits).empty()) {
+    core::swap_roles(result);  // Hopper's tiles skip rows
+  }
+  return result;
+}
 
 Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
   if (limits.capability < 80) {
@@ -221,14 +243,11 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
       throw unsupported_error("CUDA: expected at most 2147483647 blocks along an axis, got " + std::to_string(count));
     }
   }
-  Choice choice;
-  choice.element = canonical.accumulate == Dtype::float64 ? Dtype::float64 : canonical.promoted;
-  choice.a = make_source(canonical.a, true, canonical.m.extent, canonical.k.extent, choice.element);
-  choice.b = make_source(canonical.b, false, canonical.n.extent, canonical.k.extent, choice.element);
-  choice.out = make_result(canonical);
-  choice.x = make_x(canonical, choice.element);
-
-  const Kernel kernel = choosing_kernel(canonical, choice, limits, choice.reason);
+  Choice choice = with_operands(canonical);
+  const std::string refusal = sm90::refusal(canonical, choice, limits);
+  const Kernel kernel = refusal.empty() ? sm90::choose_kernel(canonical, choice, limits, choice.reason)
+                                        : choosing_kernel(canonical, choice, limits, choice.reason);
+  if (!refusal.empty()) choice.reason += "; not the Hopper kernel: " + refusal;
   const std::int64_t blocks_per_split =
       std::max<std::int64_t>(1, ceil_div(canonical.k.count(), splits_of(canonical, kernel, limits)));
   const std::int64_t splits = std::max<std::int64_t>(1, ceil_div(canonical.k.count(), blocks_per_split));
@@ -247,6 +266,7 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
     }
   }
   choice.workspace = make_workspace(canonical, splits);
+  if (kernel.cluster > 0) sm90::add_workspace(canonical, kernel, choice.workspace);
   return choice;
 }
 

@@ -9,12 +9,16 @@
 
 namespace maskmm::cuda {
 
+/// Which kernels MASKMM_CUDA_KERNELS allows: all, those of sm80 and simt alone, or Hopper's wherever they can run.
+enum class Family { best, sm80, sm90 };
+
 struct DeviceLimits {
   int capability = 90;      // 10 * major + minor
   bool hopper_code = true;  // the code that runs was compiled for sm_90a, not for sm_80 and then translated
   int sms = 132;
   int shared_bytes_per_block = 227 << 10;
   int shared_bytes_per_sm = 228 << 10;
+  Family family = Family::best;
 };
 
 /// How one kernel is launched.
@@ -31,6 +35,8 @@ struct WorkspaceLayout {
   std::int64_t words_out = 0, words_lhs = 0, words_rhs = 0;
   std::int64_t scales_out = 0, scales_lhs = 0, scales_rhs = 0;
   std::int64_t partial = 0;
+  std::int64_t counters = 0, gathered = 0;  // of Hopper's kernels
+  int gathered_capacity = 0;
   std::int64_t bytes = 0;
 };
 
@@ -44,6 +50,9 @@ struct Choice {
   WorkspaceLayout workspace;
   std::string reason;
 };
+
+/// The call with its roles swapped where the kernel that would run prefers masks on the other side.
+core::Canonical orient(const core::Canonical& canonical, const DeviceLimits& limits);
 
 /// Throws unsupported_error for devices below compute capability 8.0 and for more than 2^31 - 1 blocks along an axis.
 Choice choose(const core::Canonical& canonical, const DeviceLimits& limits);

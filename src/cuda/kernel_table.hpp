@@ -7,12 +7,15 @@ namespace maskmm::cuda {
 
 /// What a launch must know of a kernel.
 struct Kernel {
-  const void* function = nullptr;  // takes a MultiplyParams
+  const void* function = nullptr;  // takes a MultiplyParams, unless said otherwise
   const char* name = "";
   int rows = 0, columns = 0;  // of its tile
   int threads = 0;
   int blocks_per_sm = 0;
-  int stage_bytes = 0;  // shared memory for each stage, barriers included
+  int stage_bytes = 0;   // shared memory for each stage, barriers included
+  int cluster = 0;       // Hopper's kernels: blocks of a cluster, side by side; they take a HopperParams
+  int block = 0;         // Hopper's kernels: rows of the least that is skipped
+  bool gathers = false;  // Hopper's kernels: tiles of the columns that mask_out keeps
 };
 
 /// wide: few block rows, many block columns. tall: the other way round. Both are for Hopper; square serves other GPUs.

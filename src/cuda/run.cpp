@@ -1,6 +1,7 @@
 // One call on a GPU: choose -> workspace -> masks -> kernel -> sums of a split k. Everything is enqueued on the stream.
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "cuda/check.hpp"
 #include "cuda/choose.hpp"
 #include "cuda/live.hpp"
+#include "cuda/sm90/launch.hpp"
 #include "cuda/trace.hpp"
 #include "maskmm/error.hpp"
 
@@ -23,8 +25,17 @@ int attribute(cudaDeviceAttr which, int device) {
   return value;
 }
 
+Family family() {
+  const char* name = std::getenv("MASKMM_CUDA_KERNELS");
+  if (name == nullptr || *name == '\0') return Family::best;
+  if (std::strcmp(name, "sm80") == 0) return Family::sm80;
+  if (std::strcmp(name, "sm90") == 0) return Family::sm90;
+  throw unsupported_error(std::string("MASKMM_CUDA_KERNELS: expected sm80 or sm90, got ") + name);
+}
+
 DeviceLimits limits_of(int device) {
   DeviceLimits limits;
+  limits.family = family();
   limits.capability =
       10 * attribute(cudaDevAttrComputeCapabilityMajor, device) + attribute(cudaDevAttrComputeCapabilityMinor, device);
   limits.sms = attribute(cudaDevAttrMultiProcessorCount, device);
@@ -190,9 +201,11 @@ MultiplyParams make_params(const Canonical& canonical, const Choice& choice, con
   return params;
 }
 
-void launch(const Launch& launch, MultiplyParams params, cudaStream_t stream) {
+void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* workspace, MultiplyParams params,
+            cudaStream_t stream) {
   params.schedule = launch.schedule;
   params.stages = launch.stages;
+  if (launch.kernel.cluster > 0) return sm90::launch(launch, layout, workspace, params, stream);
   const int shared = launch.stages * launch.kernel.stage_bytes;
   check(cudaFuncSetAttribute(launch.kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
         "cudaFuncSetAttribute");
@@ -218,17 +231,20 @@ void reduce_squares(const Canonical& canonical, const MultiplyParams& params, st
 
 }  // namespace
 
-void run(const Canonical& canonical, const Stream& stream) {
-  const TraceRange range(canonical.x.present() ? "maskmm.block_masked_dot" : "maskmm.block_masked_mm");
-  const DeviceScope scope(canonical.device.index);
-  const DeviceLimits limits = limits_of(canonical.device.index);
+void run(const Canonical& given, const Stream& stream) {
+  const TraceRange range(given.x.present() ? "maskmm.block_masked_dot" : "maskmm.block_masked_mm");
+  const DeviceScope scope(given.device.index);
+  const DeviceLimits limits = limits_of(given.device.index);
+  const Canonical canonical = orient(given, limits);
   const Choice choice = choose(canonical, limits);
   const auto handle = static_cast<cudaStream_t>(stream.handle);
   const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle);
   const LiveMasks masks(canonical, choice, workspace.data(), limits.sms, handle);
   const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());
-  launch(choice.choosing, params, handle);
-  if (choice.scaling.kernel.function) launch(choice.scaling, params, handle);
+  launch(choice.choosing, choice.workspace, workspace.data(), params, handle);
+  if (choice.scaling.kernel.function) {
+    launch(choice.scaling, choice.workspace, workspace.data(), params, handle);
+  }
   if (params.x.data) {
     reduce_squares(canonical, params, choice.choosing.schedule.splits, limits.sms, handle);
   } else if (params.partial) {
@@ -244,9 +260,10 @@ void run(const Canonical& canonical, const Stream& stream) {
   }
 }
 
-Explanation explain(const Canonical& canonical, const Stream& stream) {
-  const DeviceScope scope(canonical.device.index);
-  const DeviceLimits limits = limits_of(canonical.device.index);
+Explanation explain(const Canonical& given, const Stream& stream) {
+  const DeviceScope scope(given.device.index);
+  const DeviceLimits limits = limits_of(given.device.index);
+  const Canonical canonical = orient(given, limits);
   const Choice choice = choose(canonical, limits);
   const auto handle = static_cast<cudaStream_t>(stream.handle);
   if (is_capturing(handle))

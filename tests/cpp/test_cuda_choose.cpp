@@ -43,14 +43,60 @@ TEST(CudaChoose, OldGpusAreRefused) {
 }
 
 TEST(CudaChoose, TilesFollowTheMasks) {
-  core::Canonical c = canonical(8192, 8192, 8192, Dtype::bfloat16);
+  core::Canonical c = canonical(8192, 8192, 8192, Dtype::bfloat16, 16);
+  c.mask_lhs = mask(Dtype::bool_);
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
-  c.mask_rhs = mask(Dtype::bool_);
+  c.mask_rhs = c.mask_lhs, c.mask_lhs = {};
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 256x128");
   EXPECT_EQ(choose(c, {}).scaling.kernel.function, nullptr);
   c.mask_lhs = mask(Dtype::float32);
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
   EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm80 bfloat16 128x128 scaling");
+}
+
+TEST(CudaChoose, HopperTakesBlocksOf64) {
+  core::Canonical c = canonical(8192, 8192, 8192, Dtype::bfloat16);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x512");
+  c.mask_out = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 gathered");
+  c.mask_lhs = mask(Dtype::float32);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 gathered");
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm80 bfloat16 128x128 scaling");
+  c.mask_rhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 any masks");
+  for (const DeviceLimits& other : {DeviceLimits{.capability = 100}, DeviceLimits{.hopper_code = false}}) {
+    EXPECT_STREQ(choose(c, other).choosing.kernel.name, "sm80 bfloat16 128x128");
+  }
+  c.a.row_stride_bytes += 2;
+  EXPECT_NE(choose(c, {}).reason.find("not the Hopper kernel: an operand's type, strides"), std::string::npos);
+}
+
+TEST(CudaChoose, HopperHasBlocksOf32) {
+  const DeviceLimits forced{.family = Family::sm90};
+  core::Canonical c = canonical(8192, 8192, 8192, Dtype::bfloat16, 32);
+  c.mask_lhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, forced).choosing.kernel.name, "sm90 192x192 blocks of 32");
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
+  c.mask_rhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, forced).choosing.kernel.name, "sm80 bfloat16 128x256");
+  c.mask_lhs = {};
+  EXPECT_TRUE(orient(c, forced).swapped);
+}
+
+TEST(CudaChoose, HopperLeavesSmallResults) {
+  const core::Canonical c = canonical(512, 512, 512, Dtype::bfloat16);
+  EXPECT_NE(choose(c, {}).reason.find("not the Hopper kernel: too few tiles"), std::string::npos);
+  EXPECT_STREQ(choose(c, {.family = Family::sm90}).choosing.kernel.name, "sm90 128x256");
+}
+
+TEST(CudaChoose, HopperWantsOneMaskOnTheLeft) {
+  core::Canonical c = canonical(8192, 4096, 8192, Dtype::bfloat16);
+  c.mask_rhs = mask(Dtype::bool_);
+  EXPECT_TRUE(orient(c, {}).swapped);
+  EXPECT_EQ(orient(c, {}).m.extent, 4096);
+  EXPECT_FALSE(orient(c, {.hopper_code = false}).swapped);
+  c.mask_lhs = mask(Dtype::bool_);
+  EXPECT_FALSE(orient(c, {}).swapped);
 }
 
 TEST(CudaChoose, FewTilesSplitK) {

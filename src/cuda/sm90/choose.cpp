@@ -1,0 +1,119 @@
+#include "cuda/sm90/choose.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "cuda/sm90/config.hpp"
+#include "cuda/sm90/kernels.hpp"
+
+namespace maskmm::cuda::sm90 {
+namespace {
+
+using core::Canonical;
+using core::Operand;
+
+constexpr std::int64_t kMostStride = std::int64_t{1} << 40;  // of the copy engine
+
+bool strides_fit(const Source& source, std::int64_t k, const Operand& operand, int rank) {
+  if (!source.native || !source.vectors) return false;
+  const std::int64_t outer = source.k_major ? source.lines : k;
+  const std::int64_t stride = source.k_major ? source.line_stride : source.k_stride;
+  if (outer > 1 && (stride <= 0 || stride >= kMostStride)) return false;
+  for (int axis = 0; axis < rank; ++axis) {
+    const std::int64_t batch = operand.batch_strides_bytes[axis];
+    if (batch < 0 || batch >= kMostStride) return false;
+  }
+  return true;
+}
+
+/// Whether the blocks of every mask are multiples of `of` along both of its axes.
+bool blocks_fit(const Canonical& canonical, std::int64_t of) {
+  const bool out = canonical.mask_out.present(), lhs = canonical.mask_lhs.present(), rhs = canonical.mask_rhs.present();
+  const auto fits = [of](const core::BlockGrid& grid) { return grid.block % of == 0; };
+  return (!(out || lhs) || fits(canonical.m)) && (!(out || rhs) || fits(canonical.n)) &&
+         (!(lhs || rhs) || fits(canonical.k));
+}
+
+/// Blocks of 32 have a kernel for one mask of an operand.
+bool is_for_blocks_32(const Canonical& canonical) {
+  return !blocks_fit(canonical, kBlock) && blocks_fit(canonical, 32) && !canonical.mask_out.present() &&
+         canonical.mask_lhs.present() != canonical.mask_rhs.present();
+}
+
+std::int64_t tiles(const Canonical& canonical, std::int64_t rows) {
+  return core::ceil_div(canonical.m.extent, rows) * core::ceil_div(canonical.n.extent, kColumns) * canonical.batch_size;
+}
+
+/// The most of each list: every column in one set, and three tiles that are not full.
+std::int64_t gathered_tiles(const Canonical& canonical) {
+  return canonical.batch_size * core::ceil_div(canonical.m.extent, kGatheredRows * kBlock) *
+         (core::ceil_div(canonical.n.extent, kColumns) + 3);
+}
+
+}  // namespace
+
+std::string refusal(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
+  if (canonical.x.present()) return "block_masked_dot";
+  if (limits.family == Family::sm80) return "MASKMM_CUDA_KERNELS is sm80";
+  if (limits.capability != 90 || !limits.hopper_code) return "not a Hopper GPU";
+  if (choice.element != Dtype::float16 && choice.element != Dtype::bfloat16) return "the type is not a 16-bit one";
+  if (canonical.out.dtype != choice.element) return "the result has another type";
+  const int rank = canonical.batch.size();
+  if (rank > 2) return "more than two batch axes";
+  if (!strides_fit(choice.a, canonical.k.extent, canonical.a, rank) ||
+      !strides_fit(choice.b, canonical.k.extent, canonical.b, rank)) {
+    return "an operand's type, strides or address are not the copy engine's";
+  }
+  const bool blocks_32 = is_for_blocks_32(canonical);
+  if (!blocks_32 && !blocks_fit(canonical, kBlock)) {
+    return "blocks are not multiples of 64, nor of 32 with one operand's mask alone";
+  }
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() - 4096;
+  if (std::max({canonical.m.extent, canonical.n.extent, canonical.k.extent, canonical.batch_size * 32}) > kMost) {
+    return "coordinates do not fit in 32 bits";
+  }
+  if (core::ceil_div(canonical.m.extent, kBlock) * core::ceil_div(canonical.n.extent, kColumns) * canonical.batch_size >
+      kMost / 64) {
+    return "too many tiles";
+  }
+  if (limits.family != Family::sm90) {
+    if (blocks_32) return "blocks of 32 are slower there";
+    if (tiles(canonical, 2 * kBlock) * 2 < limits.sms) return "too few tiles";
+  }
+  if (canonical.k.extent == 0) return "k is empty";
+  return "";
+}
+
+Kernel choose_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits,
+                     std::string& reason) {
+  const Layout a = choice.a.k_major ? Layout::k_major : Layout::line_major;
+  const Layout b = choice.b.k_major ? Layout::k_major : Layout::line_major;
+  Shape shape = Shape::wide_pair;
+  if (is_for_blocks_32(canonical)) {
+    shape = Shape::blocks_32;
+    reason = "blocks of 32: each is one instruction's n";
+  } else if (canonical.mask_out.present() && !canonical.mask_rhs.present() &&
+             gathered_tiles(canonical) * 2 >= limits.sms) {
+    shape = Shape::gathered;
+    reason = "tiles of the columns that mask_out keeps";
+  } else if (canonical.mask_rhs.present() || canonical.mask_out.present()) {
+    shape = Shape::any_masks;
+    reason = "any masks: pairs of blocks are skipped";
+  } else if (tiles(canonical, 3 * kBlock) < 2 * limits.sms) {
+    shape = Shape::single;
+    reason = "few tiles";
+  } else {
+    reason = "two processors share rows of a";
+  }
+  return choice.element == Dtype::float16 ? float16_kernel(shape, a, b) : bfloat16_kernel(shape, a, b);
+}
+
+void add_workspace(const Canonical& canonical, const Kernel& kernel, WorkspaceLayout& layout) {
+  constexpr std::int64_t kLists = 3;
+  layout.counters = layout.bytes;
+  layout.gathered = layout.counters + 256;
+  layout.gathered_capacity = kernel.gathers ? static_cast<int>(gathered_tiles(canonical)) : 0;
+  layout.bytes = layout.gathered + kLists * layout.gathered_capacity * std::int64_t{sizeof(GatheredTile)};
+}
+
+}  // namespace maskmm::cuda::sm90

@@ -1,0 +1,21 @@
+// Whether a call runs on the Hopper kernel, with which tile.
+#pragma once
+
+#include <string>
+
+#include "cuda/choose.hpp"
+#include "cuda/sm90/config.hpp"
+
+namespace maskmm::cuda::sm90 {
+
+/// Why a call cannot run here, or nothing.
+std::string refusal(const core::Canonical& canonical, const Choice& choice, const DeviceLimits& limits);
+
+/// The kernel of a call that is not refused.
+Kernel choose_kernel(const core::Canonical& canonical, const Choice& choice, const DeviceLimits& limits,
+                     std::string& reason);
+
+/// Room for the counters, and for the lists of gathered tiles.
+void add_workspace(const core::Canonical& canonical, const Kernel& kernel, WorkspaceLayout& layout);
+
+}  // namespace maskmm::cuda::sm90

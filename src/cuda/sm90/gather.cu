@@ -1,0 +1,86 @@
+// The tiles of gathered columns, from mask_out's bits: a warp for each row of tiles sorts its columns of blocks by the
+// rows that keep them.
+#include "cuda/sm90/gather.hpp"
+
+namespace maskmm::cuda::sm90 {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kSets = 1 << kGatheredRows;
+
+__global__ void __launch_bounds__(kThreads) gather_kernel(const __grid_constant__ MultiplyParams p, const Gathered to) {
+  const int lane = threadIdx.x % 32;
+  const int tiles_m = static_cast<int>((p.m + kGatheredRows * kBlock - 1) / (kGatheredRows * kBlock));
+  const int columns = static_cast<int>((p.n + kBlock - 1) / kBlock);
+  const std::int64_t line = std::int64_t{blockIdx.x} * (kThreads / 32) + threadIdx.x / 32;
+  if (line >= p.batch_size * tiles_m) return;
+  const auto batch = static_cast<int>(line / tiles_m);
+  const int row = static_cast<int>(line - std::int64_t{batch} * tiles_m) * (kGatheredRows * kBlock);
+
+  /// The rows that keep a column, as bits.
+  const auto set_of = [&](int column) {
+    unsigned set = 0;
+    if (column < columns) {
+      const int block = (column * kBlock) >> p.block_n;
+#pragma unroll
+      for (int i = 0; i < kGatheredRows; ++i) {
+        const int element = row + i * kBlock;
+        if (element >= p.m) break;
+        const std::uint64_t word = p.live_out.words[batch * p.live_out.words_per_batch +
+                                                    (element >> p.block_m) * p.live_out.words_per_row + block / 64];
+        set |= static_cast<unsigned>(word >> (block % 64) & 1) << i;
+      }
+    }
+    return set;
+  };
+
+  // Lane s counts set s.
+  int count = 0;
+  for (int base = 0; base < columns; base += 32) {
+    const unsigned set = set_of(base + lane);
+#pragma unroll
+    for (int s = 1; s < kSets; ++s) {
+      const int found = __popc(__ballot_sync(0xffffffffu, set == s));
+      if (lane == s) count += found;
+    }
+  }
+  const int tiles = (count + kColumnBlocks - 1) / kColumnBlocks, list = kGatheredRows - __popc(lane);
+  int first = 0;  // tile of the set
+  if (lane > 0 && lane < kSets && tiles > 0) {
+    first = static_cast<int>(atomicAdd(&to.counts[list], static_cast<unsigned>(tiles))) + list * to.capacity;
+    for (int i = count; i < tiles * kColumnBlocks; ++i)
+      to.tiles[first + i / kColumnBlocks].columns[i % kColumnBlocks] = -1;
+  }
+
+  int before = 0;  // columns of set `lane` that were placed
+  for (int base = 0; base < columns; base += 32) {
+    const unsigned set = set_of(base + lane);
+    int found_of_mine = 0, place = 0;
+#pragma unroll
+    for (int s = 1; s < kSets; ++s) {
+      const unsigned found = __ballot_sync(0xffffffffu, set == s);
+      if (set == s) place = __popc(found & ((1u << lane) - 1));
+      if (lane == s) found_of_mine = __popc(found);
+    }
+    place += __shfl_sync(0xffffffffu, before, static_cast<int>(set));
+    const int tile = __shfl_sync(0xffffffffu, first, static_cast<int>(set)) + place / kColumnBlocks;
+    if (set != 0) {
+      GatheredTile& entry = to.tiles[tile];
+      entry.columns[place % kColumnBlocks] = (base + lane) * kBlock;
+      if (place % kColumnBlocks == 0) entry.row = row, entry.owned = set, entry.batch = batch;
+    }
+    before += found_of_mine;
+  }
+}
+
+}  // namespace
+
+cudaError_t launch_gather(const MultiplyParams& params, const Gathered& to, cudaStream_t stream) {
+  const std::int64_t lines = params.batch_size * ((params.m + kGatheredRows * kBlock - 1) / (kGatheredRows * kBlock));
+  const auto blocks = static_cast<unsigned>((lines + kThreads / 32 - 1) / (kThreads / 32));
+  void* arguments[] = {const_cast<MultiplyParams*>(&params), const_cast<Gathered*>(&to)};
+  return cudaLaunchKernel(reinterpret_cast<const void*>(&gather_kernel), dim3(blocks), dim3(kThreads), arguments, 0,
+                          stream);
+}
+
+}  // namespace maskmm::cuda::sm90

@@ -1,0 +1,32 @@
+// The instances of one element type and layout of a.
+#pragma once
+
+#include "cuda/sm90/kernel.cuh"
+#include "cuda/sm90/kernel_32.cuh"
+#include "cuda/sm90/kernels.hpp"
+
+namespace maskmm::cuda::sm90 {
+
+template <class Element, Layout kA, Layout kB>
+Kernel kernel(Shape shape) {
+  switch (shape) {
+    case Shape::wide_pair:
+      return kernel_of<Config<Element, kA, kB, 3, 2, Skip::rows>>("sm90 192x512");
+    case Shape::single:
+      return kernel_of<Config<Element, kA, kB, 2, 1, Skip::rows>>("sm90 128x256");
+    case Shape::gathered:
+      return kernel_of<Config<Element, kA, kB, 3, 1, Skip::rows, Columns::gathered>>("sm90 192x256 gathered");
+    case Shape::blocks_32:
+      return kernel_32_of<Config32<Element, kA, kB>>("sm90 192x192 blocks of 32");
+    default:
+      return kernel_of<Config<Element, kA, kB, 3, 1, Skip::pairs>>("sm90 192x256 any masks");
+  }
+}
+
+template <class Element, Layout kA>
+Kernel kernel(Shape shape, Layout b) {
+  return b == Layout::k_major ? kernel<Element, kA, Layout::k_major>(shape)
+                              : kernel<Element, kA, Layout::line_major>(shape);
+}
+
+}  // namespace maskmm::cuda::sm90

@@ -1,0 +1,80 @@
+// The Hopper kernel: float16 and bfloat16 whose strides the copy engine accepts, blocks that are multiples of 64.
+//
+// Roles: one warp walks the live k blocks of the block's tiles and has the copy engine fill a ring of stages; two or
+// three warpgroups multiply out of it (wgmma), each 64 x 256 of the tile, and store from registers while the ring fills
+// for the next tile. Two blocks side by side in a cluster share rows of a: each brings half of it to both. Memory: Ring
+// in stage.cuh. Registers move from the loading warps to the multiplying ones. Design: docs/design/sm90.md.
+#pragma once
+
+#include "cuda/kernel_table.hpp"
+#include "cuda/sm90/load.cuh"
+#include "cuda/sm90/multiply.cuh"
+#include "cuda/sm90/zero.cuh"
+
+namespace maskmm::cuda::sm90 {
+
+/// Behind the ring in shared memory.
+struct SharedState {
+  RowOrder order;
+  Mailbox mailbox;
+};
+
+template <class Config>
+__global__ void __launch_bounds__(Config::kThreads, 1) hopper_kernel(const __grid_constant__ HopperParams params) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  if (params.multiply.scaled != nullptr && *params.multiply.scaled != 0) return;
+
+  extern __shared__ __align__(1024) std::byte shared[];
+  const int rank = Config::kCluster > 1 ? static_cast<int>(uniform(ptx::rank_in_cluster())) : 0;
+  const Ring<Config> ring{ptx::shared_address(shared)};
+  SharedState& state = *reinterpret_cast<SharedState*>(shared + Ring<Config>::kBytes);
+  if (threadIdx.x == 0) {
+    ring.init();
+    state.mailbox.init(rank);
+    ptx::publish_barriers();
+  }
+  const Order<Config> order{params, state.order};
+  order.prepare();
+  __syncthreads();
+  if constexpr (Config::kCluster > 1) ptx::sync_cluster();
+
+  const unsigned group = uniform(threadIdx.x / 128);
+  if (group == 0) {
+    ptx::give_registers<Config::kLoadRegisters>();
+    const int warp = static_cast<int>(uniform(threadIdx.x / 32));
+    if (warp == 0) {
+      Loader<Config>{params, ring, order, {params.ticket_counter, state.mailbox, rank}}.run();
+    } else if constexpr (Config::kGathers) {
+      write_dead_blocks(params, static_cast<int>(blockIdx.x) * 3 + warp - 1, static_cast<int>(gridDim.x) * 3);
+    }
+  } else {
+    ptx::take_registers<Config::kMultiplyRegisters>();
+    Multiplier<Config>{params, ring, static_cast<int>(group) - 1}.run();
+  }
+  if constexpr (Config::kCluster > 1) {  // the other block still arrives at barriers in this one's memory
+    __syncwarp();
+    ptx::sync_cluster();
+  }
+#else
+  __trap();  // never chosen: see DeviceLimits::hopper_code
+#endif
+}
+
+template <class Config>
+Kernel kernel_of(const char* name) {
+  Kernel kernel;
+  kernel.function = reinterpret_cast<const void*>(&hopper_kernel<Config>);
+  kernel.name = name;
+  kernel.rows = Config::kRows;
+  kernel.columns = kColumns;
+  kernel.threads = Config::kThreads;
+  kernel.blocks_per_sm = 1;
+  static_assert((Ring<Config>::kBytes + sizeof(SharedState)) % kStages == 0);
+  kernel.stage_bytes = (Ring<Config>::kBytes + sizeof(SharedState)) / kStages;
+  kernel.cluster = Config::kCluster;
+  kernel.block = Config::kBlock;
+  kernel.gathers = Config::kGathers;
+  return kernel;
+}
+
+}  // namespace maskmm::cuda::sm90

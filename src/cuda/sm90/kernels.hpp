@@ -1,0 +1,16 @@
+// The Hopper kernels that are built: two element types, four layouts, five shapes.
+#pragma once
+
+#include "cuda/kernel_table.hpp"
+
+namespace maskmm::cuda::sm90 {
+
+/// pair: 192 x 256, two blocks share a, only mask_lhs skips. single: 128 x 256, only mask_lhs skips. pairs: 192 x 256,
+/// all masks skip. gathered: 192 x 256, the columns that mask_out keeps; mask_lhs skips.
+/// blocks_32: 192 x 192, only mask_lhs skips.
+enum class Shape { wide_pair, single, any_masks, gathered, blocks_32 };
+
+Kernel float16_kernel(Shape shape, Layout a, Layout b);
+Kernel bfloat16_kernel(Shape shape, Layout a, Layout b);
+
+}  // namespace maskmm::cuda::sm90

@@ -1,0 +1,96 @@
+#include "cuda/sm90/launch.hpp"
+
+#include <algorithm>
+
+#include "cuda/check.hpp"
+#include "cuda/sm90/config.hpp"
+#include "cuda/sm90/gather.hpp"
+#include "cuda/sm90/tensor_map.hpp"
+
+namespace maskmm::cuda::sm90 {
+namespace {
+
+/// Whether the result's columns may be written in aligned 16-byte vectors.
+bool runs_down(const MultiplyParams& p) {
+  const auto aligned = [](std::int64_t bytes) { return bytes % 16 == 0; };
+  bool good = p.out.row_stride == 2 && aligned(p.out.col_stride) &&
+              aligned(static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(p.out.data)));
+  for (int axis = 0; axis < p.batch.rank; ++axis) good = good && aligned(p.out.batch.bytes[axis]);
+  return good;
+}
+
+BatchSteps steps_of(const Source& source, const BatchShape& batch) {
+  const auto moves = [&](int axis) { return axis >= 0 && source.batch.bytes[axis] != 0 ? 1 : 0; };
+  return {moves(batch.rank - 1), moves(batch.rank - 2)};
+}
+
+/// As many rows of blocks a piece as make one piece for each worker of the last wave.
+Tail tail_of(const Launch& launch) {
+  const std::int64_t workers = launch.blocks / launch.kernel.cluster, total = launch.schedule.total;
+  const std::int64_t left = total % workers, whole = launch.kernel.rows / kBlock;
+  Tail tail{static_cast<int>(total - left), static_cast<int>(total), 1, static_cast<int>(whole)};
+  if (left != 0 && launch.schedule.splits == 1) {
+    tail.rows = static_cast<int>(std::clamp(core::ceil_div(left * whole, workers), std::int64_t{1}, whole));
+    tail.pieces = static_cast<int>(core::ceil_div(whole, tail.rows));
+    tail.total = tail.first + static_cast<int>(left) * tail.pieces;
+  }
+  tail.rows *= kBlock / launch.kernel.block;
+  return tail;
+}
+
+}  // namespace
+
+void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* workspace, const MultiplyParams& multiply,
+            cudaStream_t stream) {
+  HopperParams params{};
+  params.multiply = multiply;
+  const int cluster = launch.kernel.cluster;
+  const auto map = [&](const Source& source, Box box) {
+    return make_tensor_map(source, multiply.k, multiply.batch, box);
+  };
+  const bool b_runs = multiply.b.k_major || multiply.n % kBlock == 0;
+  if (launch.kernel.block == 32) {
+    constexpr int kTile = 192;
+    params.a = map(multiply.a, {32, 32, 1});
+    params.a_whole = multiply.a.k_major ? map(multiply.a, {32, kTile, 1}) : params.a;
+    params.b_whole = b_runs;
+    params.b = map(multiply.b, multiply.b.k_major ? Box{32, kTile, 1} : Box{kBlock, 32, b_runs ? kTile / kBlock : 1});
+  } else {
+    const bool by_block = multiply.live_rhs.words != nullptr || multiply.live_out.words != nullptr;
+    params.a = map(multiply.a, {kBlock, kBlock / cluster, 1});
+    params.b_whole = !by_block && b_runs;
+    const Box whole = multiply.b.k_major ? Box{kBlock, kColumns, 1} : Box{kBlock, kBlock, kColumnBlocks};
+    params.b = map(multiply.b, params.b_whole ? whole : Box{kBlock, kBlock, 1});
+  }
+  params.a_batch = steps_of(multiply.a, multiply.batch);
+  params.b_batch = steps_of(multiply.b, multiply.batch);
+  params.down = runs_down(multiply);
+  params.tail = tail_of(launch);
+
+  auto* counters = reinterpret_cast<unsigned*>(workspace + layout.counters);
+  check(cudaMemsetAsync(counters, 0, 4 * sizeof *counters, stream), "cudaMemsetAsync");
+  params.ticket_counter = counters + 3;
+  if (launch.kernel.gathers) {
+    params.gathered = {reinterpret_cast<GatheredTile*>(workspace + layout.gathered), counters,
+                       layout.gathered_capacity};
+    check(launch_gather(multiply, params.gathered, stream), "the launch that gathers columns");
+  }
+  const int shared = launch.stages * launch.kernel.stage_bytes;
+  check(cudaFuncSetAttribute(launch.kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
+        "cudaFuncSetAttribute");
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(launch.blocks));
+  config.blockDim = dim3(static_cast<unsigned>(launch.kernel.threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared);
+  config.stream = stream;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
+  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  config.attrs = &attribute;
+  config.numAttrs = cluster > 1 ? 1 : 0;
+  void* arguments[] = {&params};
+  check(cudaLaunchKernelExC(&config, launch.kernel.function, arguments), launch.kernel.name);
+}
+
+}  // namespace maskmm::cuda::sm90

@@ -1,0 +1,14 @@
+// Enqueues a Hopper kernel.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "cuda/choose.hpp"
+
+namespace maskmm::cuda::sm90 {
+
+/// `multiply` has its schedule; `workspace` is laid out as `layout` says.
+void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* workspace, const MultiplyParams& multiply,
+            cudaStream_t stream);
+
+}  // namespace maskmm::cuda::sm90

@@ -1,0 +1,105 @@
+// The live k blocks of a tile, found by one warp: lanes 0 to 2 hold the bit rows of the tile's rows of blocks, lanes 16
+// to 19 those of its columns of blocks (64 elements each; a mask's block may cover several).
+#pragma once
+
+#include "cuda/sm90/order.cuh"
+#include "cuda/sm90/ptx.cuh"
+
+namespace maskmm::cuda::sm90 {
+
+template <class Config>
+struct Walker {
+  int k_block;    // the live block that the walk stands at
+  unsigned live;  // rows, or pairs (kColumnBlocks bits a row), that are live there
+
+  __device__ void start(const MultiplyParams& params, const Place& place) {
+    const int lane = threadIdx.x % 32;
+    const bool is_row = lane < 16;
+    const int element = (is_row ? place.row : place.column) + lane % 16 * Config::kBlock;
+    const bool inside =
+        is_row ? place.owned >> lane & 1 && element < params.m : lane % 16 < kColumnBlocks && element < params.n;
+    const BitRows& bits = is_row ? params.live_lhs : params.live_rhs;
+    words_ = nullptr;
+    absent_ = inside ? ~0u : 0;
+    if (inside && bits.words != nullptr && (is_row || Config::kSkip == Skip::pairs)) {
+      const int block = element >> (is_row ? params.block_m : params.block_n);
+      words_ = reinterpret_cast<const unsigned*>(bits.words + place.batch * bits.words_per_batch +
+                                                 block * bits.words_per_row);
+    }
+    if constexpr (Config::kSkip == Skip::pairs) start_pairs(params, place, inside, element);
+    const int begin = place.split * static_cast<int>(params.schedule.blocks_per_split);
+    end_ = min(begin + static_cast<int>(params.schedule.blocks_per_split), static_cast<int>(params.k_blocks));
+    base_ = begin / 32 * 32;
+    ahead_ = read(base_);
+    take_word(~0u << (begin - base_));
+  }
+
+  /// To the next live block; false where there is none.
+  __device__ bool next() {
+    for (;;) {
+      while (left_ == 0) {
+        if (base_ + 32 >= end_) return false;
+        base_ += 32;
+        take_word(~0u);
+      }
+      const int bit = __ffs(static_cast<int>(left_)) - 1;
+      left_ &= left_ - 1;
+      k_block = base_ + bit;
+      const unsigned lines = __ballot_sync(0xffffffffu, word_ >> bit & 1);
+      if constexpr (Config::kSkip == Skip::rows) {
+        live = lines & 0xffffu;
+        return true;
+      } else {
+        live = allowed_ & pairs_of(lines);
+        if (live != 0) return true;
+      }
+    }
+  }
+
+ private:
+  static __device__ unsigned pairs_of(unsigned lines) {
+    const unsigned columns = lines >> 16;
+    return (lines & 1 ? columns : 0) | (lines & 2 ? columns << 4 : 0) | (lines & 4 ? columns << 8 : 0);
+  }
+
+  /// The pairs that lie in the matrix and that mask_out keeps.
+  __device__ void start_pairs(const MultiplyParams& params, const Place& place, bool inside, int row) {
+    const int lane = threadIdx.x % 32;
+    unsigned columns = 0;
+    if (lane < Config::kRowBlocks && inside) {
+      const BitRows& bits = params.live_out;
+#pragma unroll 1
+      for (int c = 0; c < kColumnBlocks; ++c) {
+        const int column = place.column + c * kBlock, block = column >> params.block_n;
+        if (column >= params.n) break;
+        const bool kept =
+            bits.words == nullptr || (bits.words[place.batch * bits.words_per_batch +
+                                                 (row >> params.block_m) * bits.words_per_row + block / 64] >>
+                                          (block % 64) &
+                                      1);
+        columns |= unsigned{kept} << c;
+      }
+    }
+    allowed_ = uniform(lane < Config::kRowBlocks ? columns << (kColumnBlocks * lane) : 0);
+  }
+
+  __device__ unsigned read(int base) const { return words_ != nullptr && base < end_ ? words_[base / 32] : absent_; }
+
+  /// Takes the word that was fetched ahead, without what lies outside `mask` or from end_ on.
+  __device__ void take_word(unsigned mask) {
+    word_ = ahead_;
+    ahead_ = read(base_ + 32);
+    const bool is_row = threadIdx.x % 32 < 16;
+    left_ = uniform(is_row ? word_ : 0) & mask;
+    if constexpr (Config::kSkip == Skip::pairs) left_ &= uniform(is_row ? 0 : word_);
+    if (end_ - base_ < 32) left_ &= (1u << (end_ > base_ ? end_ - base_ : 0)) - 1;
+  }
+
+  const unsigned* words_;  // of this lane's line; null: absent_ stands for every word
+  unsigned absent_, word_, ahead_;
+  unsigned left_;  // live blocks of the tile that are still to come in this word
+  int base_, end_;
+  unsigned allowed_;
+};
+
+}  // namespace maskmm::cuda::sm90

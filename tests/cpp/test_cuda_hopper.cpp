@@ -1,0 +1,229 @@
+// The Hopper kernel against the oracle: every layout, mask, edge and shape of its tiles.
+#include <cstdlib>
+
+#include "cuda_case.hpp"
+#include "maskmm/error.hpp"
+
+namespace maskmm::cuda_test {
+namespace {
+
+class CudaHopper : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_gpu()) GTEST_SKIP() << "no GPU";
+    int major = 0;
+    ASSERT_EQ(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), cudaSuccess);
+    if (major != 9) GTEST_SKIP() << "not a Hopper GPU";
+    ASSERT_EQ(setenv("MASKMM_CUDA_KERNELS", "sm90", 1), 0);
+  }
+  void TearDown() override { ASSERT_EQ(unsetenv("MASKMM_CUDA_KERNELS"), 0); }
+};
+
+void verify(const Case& c) {
+  Problem problem(c);
+  EXPECT_EQ(problem.explain().kernel.substr(0, 5), "sm90 ") << describe(c) << "\n" << problem.explain().reason;
+  problem.run(default_stream(Device::gpu));
+  problem.check();
+}
+
+MaskSpec mask(double density = 0.5) {
+  MaskSpec spec;
+  spec.dtype = Dtype::bool_;
+  spec.density = density;
+  return spec;
+}
+
+/// A k- or line-major operand whose lines start at multiples of 16 bytes.
+constexpr Lay kOperandLays[] = {Lay::padded, Lay::columns};
+
+TEST_F(CudaHopper, LayoutsAndMasks) {
+  for (const Dtype dtype : {Dtype::bfloat16, Dtype::float16}) {
+    for (int layout = 0; layout < 4; ++layout) {
+      for (int which = 0; which < 8; ++which) {
+        for (const std::int64_t block : {64, 128}) {
+          Case c;
+          c.m = 456, c.n = 584, c.k = 392;
+          c.block = block;
+          c.a_dtype = c.b_dtype = dtype;
+          c.a_lay = kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+          if (which & 1) c.lhs = mask();
+          if (which & 2) c.rhs = mask();
+          if (which & 4) c.out = mask(0.7);
+          c.infinite = 1e-4;
+          c.seed = static_cast<std::uint64_t>(layout * 8 + which);
+          verify(c);
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaHopper, LargeTiles) {
+  for (int layout = 0; layout < 4; ++layout) {
+    for (int which = 0; which < 6; ++which) {
+      Case c;
+      c.m = 3000, c.n = 4712, c.k = 136;
+      if (which >= 3) c.m = 1000, c.n = 1608;
+      c.block = BlockSize(64, which < 3 && which != 1 ? 16 : 64, 64);
+      c.a_dtype = c.b_dtype = layout == 1 ? Dtype::float16 : Dtype::bfloat16;
+      c.a_lay = kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+      if (which == 0 || which == 4) c.lhs = mask();
+      if (which == 1 || which == 5) c.rhs = mask();
+      if (which >= 3) c.out = mask(0.4);
+      if (which == 4) c.out.dtype = Dtype::float32;
+      c.infinite = 1e-5;
+      verify(c);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(CudaHopper, BlocksOf32) {
+  for (const Dtype dtype : {Dtype::bfloat16, Dtype::float16}) {
+    for (int layout = 0; layout < 4; ++layout) {
+      for (const bool rhs : {false, true}) {
+        for (const double density : {0.1, 0.6, 1.0}) {
+          Case c;
+          c.m = 440, c.n = 392, c.k = 424;
+          if (layout == 2) c.m = 2000, c.n = 2100, c.k = 200;
+          c.block = density == 0.1 ? BlockSize(32, 32, 64) : BlockSize(32);
+          c.a_dtype = c.b_dtype = dtype;
+          c.a_lay = kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+          (rhs ? c.rhs : c.lhs) = mask(density);
+          c.infinite = 1e-4;
+          verify(c);
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaHopper, BlocksOf32AndOddSizes) {
+  for (const std::int64_t m : {1, 72, 131, 200}) {
+    for (const std::int64_t n : {8, 257, 520}) {
+      for (int lay = 0; lay < 7; ++lay) {
+        Case c;
+        c.m = m, c.n = n, c.k = 8 + 72 * lay;
+        c.block = 32;
+        c.a_dtype = c.b_dtype = Dtype::bfloat16;
+        c.a_lay = c.b_lay = Lay::padded;
+        c.out_lay = static_cast<Lay>(lay);
+        c.lhs = mask(0.4);
+        c.a_batch = lay % 2 ? Dims{3} : Dims{};
+        verify(c);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(CudaHopper, HeavyRowsFirst) {
+  Case c;
+  c.m = 4000, c.n = 2048, c.k = 4096;
+  c.a_dtype = c.b_dtype = Dtype::bfloat16;
+  array a({c.m, c.k}, c.a_dtype, Device::gpu), b({c.k, c.n}, c.a_dtype, Device::gpu),
+      out({c.m, c.n}, c.a_dtype, Device::gpu);
+  ASSERT_EQ(cudaMemset(a.data<bfloat16_t>(), 0x3c, static_cast<std::size_t>(c.m * c.k) * 2), cudaSuccess);
+  ASSERT_EQ(cudaMemset(b.data<bfloat16_t>(), 0x3c, static_cast<std::size_t>(c.k * c.n) * 2), cudaSuccess);
+  const std::int64_t rows = 63, columns = 64;
+  std::vector<std::uint8_t> causal(static_cast<std::size_t>(rows * columns));
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) causal[static_cast<std::size_t>(i * columns + j)] = 1;
+  }
+  block_masked_mm(a, b, 64, std::nullopt, View(causal.data(), Dtype::bool_, {rows, columns}), std::nullopt, {},
+                  out.mutable_view());
+  std::vector<bfloat16_t> got(static_cast<std::size_t>(c.m * c.n));
+  ASSERT_EQ(cudaMemcpy(got.data(), out.data<bfloat16_t>(), got.size() * 2, cudaMemcpyDeviceToHost), cudaSuccess);
+  const double value = core::element_as<double>("\x3c\x3c", Dtype::bfloat16);
+  for (std::int64_t i = 0; i < c.m; ++i) {
+    const double exact = double(i / 64 + 1) * 64 * value * value;
+    for (std::int64_t j = 0; j < c.n; j += 3) {
+      ASSERT_NEAR(static_cast<float>(got[static_cast<std::size_t>(i * c.n + j)]), exact, exact / 128) << i << " " << j;
+    }
+  }
+}
+
+TEST_F(CudaHopper, OddSizesAndResults) {
+  for (const std::int64_t m : {1, 72, 131, 200}) {
+    for (const std::int64_t n : {8, 257, 520}) {
+      for (const std::int64_t k : {8, 64, 264}) {
+        for (int lay = 0; lay < 7; ++lay) {
+          Case c;
+          c.m = m, c.n = n, c.k = k;
+          c.a_dtype = c.b_dtype = Dtype::bfloat16;
+          c.a_lay = c.b_lay = Lay::padded;
+          c.out_lay = static_cast<Lay>(lay);
+          c.lhs = mask(0.7);
+          if (lay % 2) c.out = mask(0.7), c.out.dtype = Dtype::float32;
+          verify(c);
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaHopper, Batches) {
+  for (int which = 0; which < 4; ++which) {
+    Case c;
+    c.m = 136, c.n = 264, c.k = 328;
+    c.a_dtype = c.b_dtype = Dtype::float16;
+    c.a_batch = which == 0 ? Dims{5} : which == 1 ? Dims{} : Dims{2, 3};
+    c.b_batch = which == 0 ? Dims{} : which == 3 ? Dims{2, 1} : Dims{3};
+    c.lhs = mask();
+    if (which == 2) c.lhs.batch = Dims{2, 1};
+    if (which >= 2) c.rhs = mask(), c.rhs.batch = Dims{3};
+    verify(c);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(CudaHopper, SplitK) {
+  for (const int which : {0, 1, 2, 6}) {
+    Case c;
+    c.m = 200, c.n = 264, c.k = 8000;
+    c.a_dtype = c.b_dtype = Dtype::bfloat16;
+    if (which & 1) c.lhs = mask(0.2);
+    if (which & 2) c.rhs = mask(0.2);
+    if (which & 4) c.lhs = mask(0.1), c.out = mask(), c.out.dtype = Dtype::float32;
+    verify(c);
+  }
+}
+
+TEST_F(CudaHopper, IsNamedByTheEnvironment) {
+  Case c;
+  c.a_dtype = c.b_dtype = Dtype::bfloat16;
+  ASSERT_EQ(setenv("MASKMM_CUDA_KERNELS", "sm80", 1), 0);
+  EXPECT_EQ(Problem(c).explain().kernel.substr(0, 5), "sm80 ");
+  ASSERT_EQ(setenv("MASKMM_CUDA_KERNELS", "sm70", 1), 0);
+  try {
+    Problem(c).explain();
+    ADD_FAILURE();
+  } catch (const unsupported_error& error) {
+    EXPECT_STREQ(error.what(), "MASKMM_CUDA_KERNELS: expected sm80 or sm90, got sm70");
+  }
+}
+
+TEST_F(CudaHopper, TheSameBitsOverAndOver) {
+  Case c;
+  c.m = 1600, c.n = 1600, c.k = 1600;
+  c.a_dtype = c.b_dtype = Dtype::bfloat16;
+  c.lhs = mask(0.3);
+  Problem problem(c), busy(c);
+  const Stream stream = new_stream(Device::gpu), other = new_stream(Device::gpu);
+  problem.run(stream);
+  synchronize(stream);
+  const auto first = problem.result();
+  for (int repeat = 0; repeat < 50; ++repeat) {
+    busy.run(other);
+    problem.run(stream);
+    synchronize(stream);
+    ASSERT_EQ(problem.result(), first) << repeat;
+  }
+  synchronize(other);
+}
+
+}  // namespace
+}  // namespace maskmm::cuda_test
