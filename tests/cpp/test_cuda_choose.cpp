@@ -21,6 +21,7 @@ core::Canonical canonical(std::int64_t m, std::int64_t n, std::int64_t k, Dtype 
   };
   result.a = operand(k), result.b = operand(n), result.out = operand(n);
   result.accumulate = dtype == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+  result.promoted = dtype;
   result.device = Device::gpu;
   return result;
 }
