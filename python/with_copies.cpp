@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/backend.hpp"
@@ -66,8 +67,8 @@ nb::object execute_with_copies(const Call& call, nb::handle out) {
     const Copied a(problem.a, device), b(problem.b, device);
     problem.a = a.view();
     problem.b = b.view();
-    const Copied x(problem.x, device);
-    if (problem.is_dot) problem.x = x.view();
+    std::optional<Copied> x;
+    if (problem.is_dot) problem.x = x.emplace(problem.x, device).view();
     synchronize(Stream{device});  // the memory was allocated in the order of that stream
     core::execute(problem, on_gpu.mutable_view());
     synchronize(problem.stream);
