@@ -176,6 +176,8 @@ Launch make_launch(const Canonical& canonical, const Kernel& kernel, std::int64_
   return launch;
 }
 
+bool may_scale(const Operand& mask) { return mask.present() && mask.dtype != Dtype::bool_; }
+
 /// Words and, for a mask that is not bool, values.
 struct MaskBytes {
   std::int64_t words = 0, scales = 0;
@@ -200,7 +202,7 @@ WorkspaceLayout make_workspace(const Canonical& canonical, std::int64_t splits) 
   const MaskBytes out = mask_bytes(canonical, canonical.mask_out, m, n);
   const MaskBytes lhs = mask_bytes(canonical, canonical.mask_lhs, m, k);
   const MaskBytes rhs = mask_bytes(canonical, canonical.mask_rhs, n, k);
-  layout.scaled = take(lhs.scales + rhs.scales > 0 ? 4 : 0);
+  layout.scaled = take(may_scale(canonical.mask_lhs) || may_scale(canonical.mask_rhs) ? 4 : 0);
   layout.words_out = take(out.words), layout.words_lhs = take(lhs.words), layout.words_rhs = take(rhs.words);
   layout.scales_out = take(out.scales), layout.scales_lhs = take(lhs.scales), layout.scales_rhs = take(rhs.scales);
   const bool dot = canonical.x.present();  // a number for each square of 16 x 16
@@ -209,8 +211,6 @@ WorkspaceLayout make_workspace(const Canonical& canonical, std::int64_t splits) 
   layout.partial = take(splits > 1 || dot ? sums * static_cast<std::int64_t>(size_of(canonical.accumulate)) : 0);
   return layout;
 }
-
-bool may_scale(const Operand& mask) { return mask.present() && mask.dtype != Dtype::bool_; }
 
 Choice with_operands(const Canonical& canonical) {
   Choice choice;

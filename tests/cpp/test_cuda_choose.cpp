@@ -108,6 +108,12 @@ TEST(CudaChoose, FewTilesSplitK) {
   EXPECT_EQ(choose(canonical(8192, 8192, 8192, Dtype::float16), {}).choosing.schedule.splits, 1);
 }
 
+TEST(CudaChoose, AScalingMaskWithoutBlocksHasItsWord) {
+  core::Canonical c = canonical(64, 64, 0, Dtype::float32);
+  c.mask_lhs = mask(Dtype::float32);
+  EXPECT_GE(choose(c, {}).workspace.bytes, 4);
+}
+
 TEST(CudaChoose, OddStridesAreReadElementByElement) {
   core::Canonical c = canonical(256, 256, 256, Dtype::float32);
   EXPECT_TRUE(choose(c, {}).a.vectors);
