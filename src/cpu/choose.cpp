@@ -63,7 +63,8 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const std::int64_t M = c.m.extent, N = c.n.extent, K = choice->k.extent;
   choice->lanes = kernels.lanes;
   choice->sliver = kernels.lanes * kernels.vectors;
-  choice->tile_columns = 256 / kSize;  // with unit_rows: partial sums of 16 KiB, half of a first-level cache
+  // With unit_rows: partial sums of 16 KiB, half of a first-level cache. Rows of 64 bfloat16 would be short to fetch.
+  choice->tile_columns = choice->pairs != nullptr ? 128 : 256 / kSize;
   choice->unit_rows = 64;
   choice->chunk = kernels.chunk;
 
