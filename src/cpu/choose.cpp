@@ -48,11 +48,11 @@ constexpr std::int64_t kSumsBytes = std::int64_t{8} << 20;
 /// Parts of a long K, where the result alone is too small to keep many threads busy. From the sizes of one matrix only:
 /// the order of sums hangs on it.
 template <class T>
-std::int64_t choose_k_parts(const Canonical& c, std::int64_t K, std::int64_t tile_columns) {
+std::int64_t choose_k_parts(const Canonical& c, std::int64_t K, std::int64_t panel_columns) {
   constexpr std::int64_t kShortest = 4096, kMostParts = 16, kBusy = 16;
-  const std::int64_t tasks = ceil_div(c.m.extent, 256) * ceil_div(c.n.extent, 2 * tile_columns);
+  const std::int64_t tasks = ceil_div(c.m.extent, 256) * ceil_div(c.n.extent, panel_columns);
   if (tasks > kBusy) return 1;
-  const std::int64_t sums_bytes = tasks * 256 * 2 * tile_columns * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t sums_bytes = tasks * 256 * panel_columns * static_cast<std::int64_t>(sizeof(T));
   return std::clamp<std::int64_t>(std::min(K / kShortest, kSumsBytes / sums_bytes), 1, kMostParts);
 }
 
@@ -65,6 +65,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   choice->sliver = kernels.lanes * kernels.vectors;
   // With unit_rows: partial sums of 16 KiB, half of a first-level cache. Rows of 64 bfloat16 would be short to fetch.
   choice->tile_columns = choice->pairs != nullptr ? 128 : 256 / kSize;
+  const std::int64_t least = 512 / kSize / choice->tile_columns;  // tiles of a panel
   choice->unit_rows = 64;
   choice->chunk = kernels.chunk;
 
@@ -78,7 +79,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   if (choice->wide_rows) choice->tile_columns *= 4;
 
   // Along K.
-  choice->k_parts = choose_k_parts<T>(c, K, narrow);
+  choice->k_parts = choose_k_parts<T>(c, K, least * narrow);
   const std::int64_t part = ceil_div(K, choice->k_parts);
   const std::int64_t longest =
       choice->a_in_place && choice->streams_b ? part : (choice->a_in_place ? 8192 : 4096) * 4 / kSize;
@@ -91,12 +92,12 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   // again for each. The panel and packed A stay below 5.2 MiB. But every thread should have several tasks, and rows are
   // cut last, since each range of them packs B anew.
   constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
-  const std::int64_t fewest = choice->a_in_place ? 2 : 4;
+  const std::int64_t fewest = choice->a_in_place ? least : 2 * least;
   const std::int64_t packed_k = choice->streams_b ? std::max(choice->chunk, choice->k.block) : choice->k_range;
   const std::int64_t fitting = kPanelBytes / (std::max<std::int64_t>(packed_k, 1) * kSize) / choice->tile_columns;
   // Of a short K a panel may be a quarter as large and still far wider: fewer walks through the masks and the rows.
   std::int64_t tiles = std::max(std::clamp<std::int64_t>(fitting, fewest, 8), std::min<std::int64_t>(fitting / 4, 64));
-  if (choice->k_parts > 1) tiles = 2;
+  if (choice->k_parts > 1) tiles = least;
   const std::int64_t enough = choice->threads > 1 ? std::int64_t{4} * choice->threads : 1;
   // A panel of a dot has whole blocks: one task alone sums up a block's number.
   const std::int64_t whole = choice->dot ? ceil_div(c.n.block, choice->tile_columns) : 1;
