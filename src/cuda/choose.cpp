@@ -19,6 +19,12 @@ constexpr std::int64_t kAlignment = 256;  // of the parts of the workspace
 constexpr std::int64_t kMaxSplits = 32;
 constexpr std::int64_t kLeastSplitK = 256;  // elements of k that are worth a tile of their own
 constexpr int kMaxStages = 8;
+constexpr double kMostProductsOfSmall = 0x1p28;  // of the whole batch; measured: at 1024^3 persistent tiles are faster
+constexpr double kMostProductsOfTiny = 0x1p24;
+constexpr std::int64_t kMostDirectK = 2048;
+constexpr double kLeastProductsToPlan = 0x1p31;
+constexpr double kMostBlocksToPlan = 0x1p24;
+constexpr std::int64_t kMostTilesToPlan = 1 << 18;
 constexpr int kRowsPerGroup = 2048;  // of tiles that run side by side: about what L2 holds of a
 
 bool is_multiple(std::int64_t value, std::int64_t of) { return value % of == 0; }
@@ -90,6 +96,11 @@ DotX make_x(const Canonical& canonical, Dtype element) {
   return result;
 }
 
+double products_of(const Canonical& canonical) {
+  return static_cast<double>(canonical.m.extent) * static_cast<double>(canonical.n.extent) *
+         static_cast<double>(canonical.k.extent) * static_cast<double>(canonical.batch_size);
+}
+
 std::int64_t tiles_of(const Canonical& canonical, const Kernel& kernel) {
   return ceil_div(canonical.m.extent, kernel.rows) * ceil_div(canonical.n.extent, kernel.columns) *
          canonical.batch_size;
@@ -127,24 +138,25 @@ Kernel choosing_kernel(const Canonical& canonical, const Choice& choice, const D
       return choosing_kernel_16(canonical, choice, limits, &bfloat16_kernel, reason);
     case Dtype::float64:
       reason = "float64 tensor cores";
-      return float64_kernel(Masks::choosing);
+      return float64_kernel(TileKind::square, Masks::choosing);
     default:
       reason = canonical.precision == Precision::tf32 ? "float32 products in full precision, which \"tf32\" allows too"
                                                       : "float32 products in full precision";
-      return float32_kernel(choice.a.k_major, choice.b.k_major, Masks::choosing);
+      return float32_kernel(choice.a.k_major, choice.b.k_major, TileKind::square, Masks::choosing);
   }
 }
 
-Kernel scaling_kernel(const Choice& choice) {
+/// Tiles of another size, for this type.
+Kernel other_kernel(const Choice& choice, TileKind kind, Masks masks) {
   switch (choice.element) {
     case Dtype::float16:
-      return float16_kernel(TileKind::wide, Masks::scaling);
+      return float16_kernel(kind, masks);
     case Dtype::bfloat16:
-      return bfloat16_kernel(TileKind::wide, Masks::scaling);
+      return bfloat16_kernel(kind, masks);
     case Dtype::float64:
-      return float64_kernel(Masks::scaling);
+      return float64_kernel(kind, masks);
     default:
-      return float32_kernel(choice.a.k_major, choice.b.k_major, Masks::scaling);
+      return float32_kernel(choice.a.k_major, choice.b.k_major, kind, masks);
   }
 }
 
@@ -168,8 +180,9 @@ Launch make_launch(const Canonical& canonical, const Kernel& kernel, std::int64_
   schedule.total = schedule.tiles_m * schedule.tiles_n * splits * canonical.batch_size;
   schedule.group = std::max(1, (kernel.cluster > 0 ? sm90::kRowsPerGroup : kRowsPerGroup) / kernel.rows);
 
-  const int shared = std::min(limits.shared_bytes_per_block,
-                              limits.shared_bytes_per_sm / kernel.blocks_per_sm - 1024);  // 1 KB is the system's
+  // 1 KB for what kernels declare themselves.
+  const int shared = std::min(limits.shared_bytes_per_block - 1024,
+                              limits.shared_bytes_per_sm / kernel.blocks_per_sm - 2048);  // 1 KB is the system's
   launch.stages = kernel.cluster > 0 ? sm90::kStages : std::clamp(shared / kernel.stage_bytes, 1, kMaxStages);
   if (launch.stages < 2) throw unsupported_error("CUDA: this GPU has too little shared memory");
   launch.blocks = std::min(schedule.total, std::int64_t{limits.sms} * kernel.blocks_per_sm / cluster) * cluster;
@@ -191,7 +204,8 @@ MaskBytes mask_bytes(const Canonical& canonical, const Operand& mask, std::int64
       mask.dtype == Dtype::bool_ ? 0 : all_rows * columns * static_cast<std::int64_t>(size_of(canonical.accumulate))};
 }
 
-WorkspaceLayout make_workspace(const Canonical& canonical, std::int64_t splits) {
+WorkspaceLayout make_workspace(const Canonical& canonical, const Choice& choice) {
+  const std::int64_t splits = choice.choosing.schedule.splits;
   WorkspaceLayout layout;
   const auto take = [&](std::int64_t bytes) {
     const std::int64_t offset = layout.bytes;
@@ -209,7 +223,26 @@ WorkspaceLayout make_workspace(const Canonical& canonical, std::int64_t splits) 
   const std::int64_t sums = splits * canonical.batch_size * ceil_div(canonical.m.extent, dot ? 16 : 1) *
                             ceil_div(canonical.n.extent, dot ? 16 : 1);
   layout.partial = take(splits > 1 || dot ? sums * static_cast<std::int64_t>(size_of(canonical.accumulate)) : 0);
+  if (choice.plans) {
+    layout.plan = take(sizeof(PlanHeader));
+    const Launch* launches[] = {&choice.choosing, &choice.small, &choice.scaling};
+    for (int i = 0; i < kCandidates; ++i) {
+      if (!launches[i]->kernel.function) continue;
+      layout.weights[i] = take(4 * launches[i]->schedule.total);
+      layout.tiles[i] = take(4 * launches[i]->schedule.total);
+    }
+  }
   return layout;
+}
+
+/// Whether a plan is worth its launch, and not too long: it weighs every tile.
+bool plan_pays(const Canonical& canonical, const Kernel& small) {
+  const bool masked = canonical.mask_out.present() || canonical.mask_lhs.present() || canonical.mask_rhs.present();
+  const double blocks = static_cast<double>(canonical.m.count()) * static_cast<double>(canonical.n.count()) *
+                        static_cast<double>(core::ceil_div(canonical.k.count(), 64)) *
+                        static_cast<double>(canonical.batch_size);
+  return masked && products_of(canonical) >= kLeastProductsToPlan && blocks <= kMostBlocksToPlan &&
+         tiles_of(canonical, small) <= kMostTilesToPlan;
 }
 
 Choice with_operands(const Canonical& canonical) {
@@ -222,15 +255,85 @@ Choice with_operands(const Canonical& canonical) {
   return choice;
 }
 
+/// What the kernels need that read the masks' bytes themselves: 16-bit elements and nothing to scale.
+bool may_read_masks(const Canonical& canonical, const Choice& choice) {
+  const auto is_bool = [](const Operand& mask) { return !mask.present() || mask.dtype == Dtype::bool_; };
+  return !canonical.x.present() && (choice.element == Dtype::float16 || choice.element == Dtype::bfloat16) &&
+         choice.a.vectors && choice.b.vectors && is_bool(canonical.mask_out) && is_bool(canonical.mask_lhs) &&
+         is_bool(canonical.mask_rhs);
+}
+
+/// Whether the kernel for small problems takes the call; see direct.cuh.
+bool is_small(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
+  const int shared = sm80::direct_kernel(choice.element, TileKind::wide).stage_bytes + 8 * sm80::kMostDirectBlocks;
+  return limits.family != Family::sm90 && shared + 1024 <= limits.shared_bytes_per_block &&
+         may_read_masks(canonical, choice) && products_of(canonical) <= kMostProductsOfSmall &&
+         canonical.k.extent <= kMostDirectK && canonical.k.count() <= sm80::kMostDirectBlocks;
+}
+
+void choose_small(const Canonical& canonical, const DeviceLimits& limits, Choice& choice) {
+  const auto find = [&](TileKind kind) { return sm80::direct_kernel(choice.element, kind); };
+  Launch& launch = choice.choosing;
+  launch.kernel = find(TileKind::wide);
+  if (tiles_of(canonical, launch.kernel) < limits.sms) launch.kernel = find(TileKind::tall);
+  if (tiles_of(canonical, launch.kernel) < limits.sms * 3 / 4) launch.kernel = find(TileKind::small);
+  launch.stages = 1;
+  Schedule& schedule = launch.schedule;
+  schedule.tiles_m = ceil_div(canonical.m.extent, launch.kernel.rows);
+  schedule.tiles_n = ceil_div(canonical.n.extent, launch.kernel.columns);
+  schedule.group = schedule.tiles_m;
+  schedule.splits = 1, schedule.blocks_per_split = canonical.k.count();
+  schedule.total = launch.blocks = schedule.tiles_m * schedule.tiles_n * canonical.batch_size;
+  choice.direct = true;
+  choice.reason = "a small problem: one launch, which reads the masks itself";
+  choice.workspace = make_workspace(canonical, choice);
+}
+
+/// Whether the kernel for few rows takes the call; see few_rows.cuh for its limits.
+bool has_few_rows(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
+  return limits.family != Family::sm90 && canonical.m.extent <= sm80::kFewRows && may_read_masks(canonical, choice) &&
+         canonical.n.block >= 64 && canonical.k.block >= (choice.b.k_major ? 32 : 16) && choice.a.k_major &&
+         canonical.n.extent % 8 == 0 && canonical.k.extent % 8 == 0 && canonical.n.extent > 64 &&
+         canonical.k.count() < 1 << 27;
+}
+
+/// Every live block of b once, at the speed of memory; k is split until every processor reads.
+void choose_few_rows(const Canonical& canonical, const DeviceLimits& limits, Choice& choice) {
+  choice.few_rows = sm80::few_rows_kernel(choice.element, choice.b.k_major);
+  Launch& launch = choice.choosing;
+  launch.kernel.name = choice.few_rows.name;
+  launch.kernel.threads = choice.few_rows.threads;
+  launch.kernel.rows = sm80::kFewRows, launch.kernel.columns = sm80::kFewRowsColumns;
+  launch.kernel.blocks_per_sm = 1;
+  Schedule& schedule = launch.schedule;
+  const std::int64_t k_blocks = canonical.k.count();
+  schedule.blocks_per_split =
+      std::max<std::int64_t>(1, ceil_div(k_blocks, splits_of(canonical, launch.kernel, limits)));
+  schedule.splits = std::max<std::int64_t>(1, ceil_div(k_blocks, schedule.blocks_per_split));
+  schedule.tiles_m = schedule.group = 1;
+  schedule.tiles_n = ceil_div(canonical.n.extent, sm80::kFewRowsColumns);
+  schedule.total = schedule.tiles_n * schedule.splits * canonical.batch_size;
+  launch.blocks = std::min<std::int64_t>(schedule.total, std::int64_t{limits.sms} * 16);
+  choice.reason = "at most 16 rows: live blocks of " + std::string(canonical.swapped ? "a" : "b") + " are read once";
+  if (schedule.splits > 1) {
+    choice.reason += "; k in " + std::to_string(schedule.splits) + " parts, summed in order";
+  }
+  choice.workspace = make_workspace(canonical, choice);
+}
+
 }  // namespace
 
 Canonical orient(const Canonical& canonical, const DeviceLimits& limits) {
-  Canonical result = canonical;
-  if (canonical.mask_rhs.present() && !canonical.mask_lhs.present() &&
+  Canonical swapped = canonical;
+  core::swap_roles(swapped);
+  const bool few_columns = canonical.n.extent <= sm80::kFewRows && canonical.m.extent > sm80::kFewRows;
+  if (few_columns && has_few_rows(swapped, with_operands(swapped), limits)) return swapped;
+  const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
+  if (only_rhs && !has_few_rows(canonical, with_operands(canonical), limits) &&
       sm90::refusal(canonical, with_operands(canonical), limits).empty()) {
-    core::swap_roles(result);  // Hopper's tiles skip rows
+    return swapped;  // Hopper's tiles skip rows
   }
-  return result;
+  return canonical;
 }
 
 Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
@@ -244,6 +347,15 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
     }
   }
   Choice choice = with_operands(canonical);
+  if (is_small(canonical, choice, limits) &&
+      (canonical.m.extent > sm80::kFewRows || products_of(canonical) <= kMostProductsOfTiny)) {
+    choose_small(canonical, limits, choice);
+    return choice;
+  }
+  if (has_few_rows(canonical, choice, limits)) {
+    choose_few_rows(canonical, limits, choice);
+    return choice;
+  }
   const std::string refusal = sm90::refusal(canonical, choice, limits);
   const Kernel kernel = refusal.empty() ? sm90::choose_kernel(canonical, choice, limits, choice.reason)
                                         : choosing_kernel(canonical, choice, limits, choice.reason);
@@ -253,8 +365,11 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
   const std::int64_t splits = std::max<std::int64_t>(1, ceil_div(canonical.k.count(), blocks_per_split));
   choice.choosing = make_launch(canonical, kernel, splits, limits);
   if (may_scale(canonical.mask_lhs) || may_scale(canonical.mask_rhs)) {
-    choice.scaling = make_launch(canonical, scaling_kernel(choice), splits, limits);
+    choice.scaling = make_launch(canonical, other_kernel(choice, TileKind::square, Masks::scaling), splits, limits);
   }
+  const Kernel small = other_kernel(choice, TileKind::small, Masks::choosing);
+  choice.plans = splits == 1 && kernel.cluster == 0 && plan_pays(canonical, small);
+  if (choice.plans && small.function != kernel.function) choice.small = make_launch(canonical, small, 1, limits);
   if (splits > 1) choice.reason += "; k in " + std::to_string(splits) + " parts, summed in order";
   for (const auto& [name, source] : {std::pair{"a", &choice.a}, {"b", &choice.b}}) {
     if (!source->vectors) {
@@ -265,7 +380,7 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
                                                           "multiples of 16 bytes");
     }
   }
-  choice.workspace = make_workspace(canonical, splits);
+  choice.workspace = make_workspace(canonical, choice);
   if (kernel.cluster > 0) sm90::add_workspace(canonical, kernel, choice.workspace);
   return choice;
 }

@@ -6,6 +6,8 @@
 
 #include "core/canonical.hpp"
 #include "cuda/kernel_table.hpp"
+#include "cuda/sm80/direct.hpp"
+#include "cuda/sm80/few_rows.hpp"
 
 namespace maskmm::cuda {
 
@@ -23,7 +25,7 @@ struct DeviceLimits {
 
 /// How one kernel is launched.
 struct Launch {
-  Kernel kernel;
+  Kernel kernel;  // without a function: no such launch
   Schedule schedule{};
   int stages = 0;
   std::int64_t blocks = 0;  // of the grid
@@ -37,7 +39,16 @@ struct WorkspaceLayout {
   std::int64_t partial = 0;
   std::int64_t counters = 0, gathered = 0;  // of Hopper's kernels
   int gathered_capacity = 0;
+  std::int64_t plan = 0;  // PlanHeader, then for each launch the weights of its tiles and their order
+  std::int64_t weights[kCandidates] = {}, tiles[kCandidates] = {};
   std::int64_t bytes = 0;
+};
+
+/// What the plan's blocks share; zeros before.
+struct PlanHeader {
+  std::uint64_t cost[kCandidates];
+  unsigned counts[kCandidates][2];
+  unsigned finished;
 };
 
 struct Choice {
@@ -46,12 +57,17 @@ struct Choice {
   Result out{};
   DotX x{};
   Launch choosing;
-  Launch scaling;  // has a kernel where mask_lhs or mask_rhs may scale: both are launched and one leaves at once
+  Launch small;    // where there is a plan: its tiles are small, for masks that leave large ones mostly dead
+  Launch scaling;  // where mask_lhs or mask_rhs may scale: all are launched, and all but one leave at once
+  bool plans = false;
+  sm80::FewRowsKernel few_rows{};  // where there is one, it is the only kernel, and the masks are read as they are
+  bool direct = false;             // `choosing` is a kernel for small problems: the same
+  bool reads_masks() const { return direct || few_rows.function != nullptr; }
   WorkspaceLayout workspace;
   std::string reason;
 };
 
-/// The call with its roles swapped where the kernel that would run prefers masks on the other side.
+/// The call with its roles swapped where the kernel that would run prefers it so.
 core::Canonical orient(const core::Canonical& canonical, const DeviceLimits& limits);
 
 /// Throws unsupported_error for devices below compute capability 8.0 and for more than 2^31 - 1 blocks along an axis.

@@ -2,16 +2,14 @@
 // square is shared by two tiles, so nothing is added up in memory: reduce_squares (live.cu) sums each block's squares,
 // and the parts of a split k, in their order.
 //
-// A Multiply says which of a warp's sums a lane holds: up to kPerSquare of each square, sum(i, j, e) in row(i, e) and
-// column(j, e) of the tile, and none where that column is kNowhere.
+// A Multiply says which of a warp's sums a lane holds: kPerSquare of each square, sum(i, j, e) in row(i, e) and
+// column(j, e) of the tile.
 #pragma once
 
 #include "cuda/load.cuh"
 #include "cuda/schedule.cuh"
 
 namespace maskmm::cuda {
-
-inline constexpr int kNowhere = 1 << 30;
 
 template <class Multiply>
 struct DotEpilogue {

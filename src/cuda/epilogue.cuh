@@ -111,4 +111,32 @@ struct Epilogue {
   }
 };
 
+/// A tile without a live triple, by the first kThreads threads of the block.
+template <class Element, int kRows, int kColumns, int kThreads>
+__device__ void write_zeros(const MultiplyParams& params, const Tile& tile) {
+  const Result& to = params.out;
+  std::byte* out = to.data + batch_offset(params.batch, to.batch, tile.batch) + tile.row * to.row_stride +
+                   tile.column * to.col_stride;
+  const int rows = static_cast<int>(smaller(params.m - tile.row, kRows));
+  const int columns = static_cast<int>(smaller(params.n - tile.column, kColumns));
+  if (to.vectors && columns == kColumns) {
+    constexpr int kVectors = kColumns * int(sizeof(Element)) / 16;
+    for (int i = threadIdx.x; i < rows * kVectors; i += kThreads) {
+      *reinterpret_cast<uint4*>(out + i / kVectors * to.row_stride + i % kVectors * 16) = make_uint4(0, 0, 0, 0);
+    }
+    return;
+  }
+  const Element zero[1] = {Element(0.0f)};
+  for (int i = threadIdx.x; i < rows * kColumns; i += kThreads) {
+    const int row = i / kColumns, column = i % kColumns;
+    if (column >= columns) continue;
+    std::byte* at = out + row * to.row_stride + column * to.col_stride;
+    if (to.aligned) {
+      *reinterpret_cast<Element*>(at) = zero[0];
+    } else {
+      memcpy(at, zero, sizeof(Element));
+    }
+  }
+}
+
 }  // namespace maskmm::cuda

@@ -28,7 +28,7 @@ struct TileShape {
   static constexpr int kBlocksPerSm = kBlocksPerSm_;
   static constexpr int kWarpRows = kRows / kWarpsDown / 16;          // squares of 16 x 16
   static constexpr int kWarpColumns = kColumns / kWarpsAcross / 16;  // squares of 16 x 16
-  /// 8 * 32 * 192 + 4 * 32 * 120 registers are the 384 * 168 that such a block starts with.
+  /// Such a block starts with 384 * 168 registers: 8 * 32 * kMultiplyRegisters + 4 * 32 * kLoadRegisters.
   static constexpr bool kHandsRegistersOver = kMultiplyWarps == 8 && kLoadWarps == 4 && kBlocksPerSm == 1;
   /// 64 x 64 sums for a warp leave no room for anything else in 168 registers.
   static constexpr bool kNeedsHopper = kWarpRows * kWarpColumns == 16 || kMultiplyWarps == 16;
@@ -106,7 +106,8 @@ struct Producer {
     Producer producer;
     RingPosition position;
     bool wraps = false;
-    for (std::int64_t index = blockIdx.x; index < params.schedule.total; index += gridDim.x) {
+    TileCursor cursor(params);
+    for (std::int64_t index; cursor.next_live(index);) {
       producer.open(params, tile_at(params.schedule, index, Shape::kRows, Shape::kColumns), turn == 0);
       do {
         const bool mine = turn == 0;
@@ -213,13 +214,18 @@ template <class Multiply>
 __device__ void consume(const MultiplyParams& params, const Ring<Multiply>& ring, int warp) {
   using Shape = typename Multiply::Shape;
   const int warp_row = warp / Shape::kWarpsAcross * Shape::kWarpRows * 16;
-  const int warp_column = warp % Shape::kWarpsAcross * Shape::kWarpColumns * 16;
+  // The two warps of a scheduler (warp, warp + 4) differ in their rows and in their columns, so that dead block rows
+  // and dead block columns leave one of them with work.
+  constexpr int kAcross = Shape::kWarpsAcross;
+  const int warp_column = (warp + warp / 4 * (kAcross / 2)) % kAcross * Shape::kWarpColumns * 16;
   const int part_shift = Ring<Multiply>::part_shift(params);
   constexpr int kPartScaleBytes = 32 * sizeof(typename Multiply::Accumulator);
   Multiply multiply(params, warp_row, warp_column);
   PairFinder<Shape> finder;
   RingPosition position;
-  for (std::int64_t index = blockIdx.x; index < params.schedule.total; index += gridDim.x) {
+  TileCursor cursor(params);
+  std::int64_t index;
+  while (cursor.next_live(index)) {
     const Tile tile = tile_at(params.schedule, index, Shape::kRows, Shape::kColumns);
     finder.start(params, tile, warp_row, warp_column);
     multiply.clear();
@@ -248,12 +254,27 @@ __device__ void consume(const MultiplyParams& params, const Ring<Multiply>& ring
       DotEpilogue<Multiply>::store(multiply, params, tile, live);
     }
   }
+  while (cursor.next_dead(index)) {
+    const Tile tile = tile_at(params.schedule, index, Shape::kRows, Shape::kColumns);
+    if (params.x.data != nullptr) {
+      multiply.clear();
+      DotEpilogue<Multiply>::store(multiply, params, tile, 0);
+      continue;
+    }
+    write_zeros<typename Multiply::Element, Shape::kRows, Shape::kColumns, 32 * Shape::kMultiplyWarps>(params, tile);
+  }
+}
+
+template <class Multiply>
+constexpr bool hands_all_registers_over() {
+  return 8 * Multiply::kMultiplyRegisters + 4 * Multiply::kLoadRegisters == 12 * 168;
 }
 
 template <class Multiply>
 __global__ void __launch_bounds__(Multiply::Shape::kThreads, Multiply::Shape::kBlocksPerSm)
     multiply_kernel(const __grid_constant__ MultiplyParams params) {
   using Shape = typename Multiply::Shape;
+  static_assert(hands_all_registers_over<Multiply>());
 #ifndef __CUDA_ARCH_FEAT_SM90_ALL
   if constexpr (Shape::kNeedsHopper) {
     __trap();  // never chosen: see DeviceLimits::hopper_code
@@ -261,6 +282,7 @@ __global__ void __launch_bounds__(Multiply::Shape::kThreads, Multiply::Shape::kB
   }
 #endif
   if (params.scaled != nullptr && (*params.scaled != 0) != (Multiply::kMasks == Masks::scaling)) return;
+  if (params.list.tiles != nullptr && params.list.counts[1] == 0) return;
 
   extern __shared__ __align__(1024) std::byte shared[];
   const Ring<Multiply> ring{shared, params.stages};
@@ -271,10 +293,10 @@ __global__ void __launch_bounds__(Multiply::Shape::kThreads, Multiply::Shape::kB
   __syncthreads();
   const int warp = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
   if (warp < Shape::kMultiplyWarps) {
-    if constexpr (Shape::kHandsRegistersOver) ptx::take_registers<192>();
+    if constexpr (Shape::kHandsRegistersOver) ptx::take_registers<Multiply::kMultiplyRegisters>();
     consume<Multiply>(params, ring, warp);
   } else {
-    if constexpr (Shape::kHandsRegistersOver) ptx::give_registers<120>();
+    if constexpr (Shape::kHandsRegistersOver) ptx::give_registers<Multiply::kLoadRegisters>();
     Producer<Multiply>::run(params, ring, warp - Shape::kMultiplyWarps);
   }
 }
@@ -290,6 +312,9 @@ Kernel kernel_of(const char* name) {
   kernel.threads = Shape::kThreads;
   kernel.blocks_per_sm = Shape::kBlocksPerSm;
   kernel.stage_bytes = Ring<Multiply>::kSlotBytes;
+  kernel.busy_cost = Multiply::kBusyCost;
+  kernel.idle_cost = Multiply::kIdleCost;
+  kernel.sorts = sizeof(typename Multiply::Element) > 2;
   return kernel;
 }
 

@@ -82,6 +82,12 @@ struct Schedule {
   std::int64_t group;
 };
 
+/// The plan's order of the tiles. Null: all tiles, in the order of their indices.
+struct TileList {
+  const unsigned* tiles;   // first those with live triples, then the others
+  const unsigned* counts;  // of those with live triples; of all. Both 0 where the plan gave the work to another kernel
+};
+
 struct MultiplyParams {
   std::int64_t m, n, k;  // elements
   std::int64_t k_blocks;
@@ -96,6 +102,7 @@ struct MultiplyParams {
   DotX x;
   void* partial;  // null, or splits x batch x m x n sums; with x, one for each square of 16 x 16: see dot.cuh
   Schedule schedule;
+  TileList list;
   int stages;  // of the ring in shared memory
 };
 
@@ -135,6 +142,30 @@ struct MaskParams {
 struct LiveParams {
   MaskParams masks[3];
   BatchShape batch;
+};
+
+/// A kernel that could do the work, as the plan sees it.
+struct Candidate {
+  Schedule schedule;
+  int rows, columns;    // of its tile
+  int busy_cost;        // of a stage in which the busiest part of the tile multiplies, for 16 x 16 of the result
+  int idle_cost;        // of any stage
+  bool sorts;           // tiles heaviest first
+  std::uint64_t* cost;  // the sum over tiles
+  unsigned* weights;    // of the tiles: live k blocks, the busiest part counted twice
+  unsigned* tiles;      // as in TileList
+  unsigned* counts;
+};
+
+constexpr int kCandidates = 3;  // for bool masks, for small tiles, for scaling masks
+
+struct PlanParams {
+  std::int64_t m, n, k_blocks, batch_size;
+  int block_m, block_n;  // log2
+  BitRows live_out, live_lhs, live_rhs;
+  const unsigned* scaled;             // as in MultiplyParams
+  Candidate candidates[kCandidates];  // no tiles: absent
+  unsigned* finished;                 // blocks of the launch that are through; 0 at first
 };
 
 }  // namespace maskmm::cuda

@@ -8,7 +8,9 @@
 #include "core/backend.hpp"
 #include "cuda/check.hpp"
 #include "cuda/choose.hpp"
+#include "cuda/launch.hpp"
 #include "cuda/live.hpp"
+#include "cuda/plan.hpp"
 #include "cuda/sm90/launch.hpp"
 #include "cuda/trace.hpp"
 #include "maskmm/error.hpp"
@@ -18,40 +20,6 @@ namespace {
 
 using core::Canonical;
 using core::Operand;
-
-int attribute(cudaDeviceAttr which, int device) {
-  int value = 0;
-  check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
-  return value;
-}
-
-Family family() {
-  const char* name = std::getenv("MASKMM_CUDA_KERNELS");
-  if (name == nullptr || *name == '\0') return Family::best;
-  if (std::strcmp(name, "sm80") == 0) return Family::sm80;
-  if (std::strcmp(name, "sm90") == 0) return Family::sm90;
-  throw unsupported_error(std::string("MASKMM_CUDA_KERNELS: expected sm80 or sm90, got ") + name);
-}
-
-DeviceLimits limits_of(int device) {
-  DeviceLimits limits;
-  limits.family = family();
-  limits.capability =
-      10 * attribute(cudaDevAttrComputeCapabilityMajor, device) + attribute(cudaDevAttrComputeCapabilityMinor, device);
-  limits.sms = attribute(cudaDevAttrMultiProcessorCount, device);
-  limits.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  limits.shared_bytes_per_sm = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
-  if (limits.capability == 90) {
-    static const bool hopper_code = [] {
-      cudaFuncAttributes attributes{};
-      check(cudaFuncGetAttributes(&attributes, float16_kernel(TileKind::wide, Masks::choosing).function),
-            "cudaFuncGetAttributes");
-      return attributes.ptxVersion >= 90;
-    }();
-    limits.hopper_code = hopper_code;
-  }
-  return limits;
-}
 
 /// A mask as rows of bits along its `columns`: mask_rhs with its axes exchanged.
 struct MaskRows {
@@ -102,7 +70,9 @@ Workspace copy_of_host_mask(const Canonical& canonical, const MaskRows& mask, cu
 /// The masks of a call, ready for the kernels.
 class LiveMasks {
  public:
-  LiveMasks(const Canonical& canonical, const Choice& choice, std::byte* workspace, int sms, cudaStream_t stream)
+  /// `pack`: into bit rows and scales, by the mask pass.
+  LiveMasks(const Canonical& canonical, const Choice& choice, bool pack, std::byte* workspace, int sms,
+            cudaStream_t stream)
       : canonical_(canonical),
         out_{"mask_out", &canonical.mask_out, canonical.m.count(), canonical.n.count(), false},
         lhs_{canonical.swapped ? "mask_rhs" : "mask_lhs", &canonical.mask_lhs, canonical.m.count(), canonical.k.count(),
@@ -116,11 +86,12 @@ class LiveMasks {
       scaled_ = reinterpret_cast<unsigned*>(workspace + layout.scaled);
       check(cudaMemsetAsync(scaled_, 0, sizeof *scaled_, stream), "cudaMemsetAsync");
     }
-    LiveParams params{};
+    LiveParams& params = raw_;
     params.batch = batch_shape(canonical);
     params.masks[0] = prepare(out_, copies_[0], workspace + layout.words_out, workspace + layout.scales_out, false);
     params.masks[1] = prepare(lhs_, copies_[1], workspace + layout.words_lhs, workspace + layout.scales_lhs, true);
     params.masks[2] = prepare(rhs_, copies_[2], workspace + layout.words_rhs, workspace + layout.scales_rhs, true);
+    if (!pack) return;
     check(launch_live(params, canonical.accumulate, sms, stream), "the launch of the mask pass");
     for (int i = 0; i < 3; ++i) {
       const MaskParams& mask = params.masks[i];
@@ -136,6 +107,9 @@ class LiveMasks {
     params.scale_out = scales_[0], params.scale_lhs = scales_[1], params.scale_rhs = scales_[2];
     params.scaled = scaled_;
   }
+
+  /// The masks as they are, on the device.
+  const LiveParams& raw() const { return raw_; }
 
   static BatchShape batch_shape(const Canonical& canonical) {
     BatchShape shape{};
@@ -179,6 +153,7 @@ class LiveMasks {
   MaskRows out_, lhs_, rhs_;
   Workspace copies_[3];
   unsigned* scaled_ = nullptr;
+  LiveParams raw_{};
   BitRows bits_[3]{};
   Scales scales_[3]{};
 };
@@ -201,19 +176,76 @@ MultiplyParams make_params(const Canonical& canonical, const Choice& choice, con
   return params;
 }
 
+const Launch* launch_of(const Choice& choice, int candidate) {
+  return candidate == 0 ? &choice.choosing : candidate == 1 ? &choice.small : &choice.scaling;
+}
+
+/// Where the plan keeps what it says of a candidate.
+TileList list_of(const Choice& choice, int candidate, std::byte* workspace) {
+  if (!choice.plans) return {};
+  auto* header = reinterpret_cast<PlanHeader*>(workspace + choice.workspace.plan);
+  return {reinterpret_cast<const unsigned*>(workspace + choice.workspace.tiles[candidate]), header->counts[candidate]};
+}
+
+void plan(const Choice& choice, const MultiplyParams& params, std::byte* workspace, int sms, cudaStream_t stream) {
+  auto* header = reinterpret_cast<PlanHeader*>(workspace + choice.workspace.plan);
+  check(cudaMemsetAsync(header, 0, sizeof *header, stream), "cudaMemsetAsync");
+  PlanParams plan{};
+  plan.m = params.m, plan.n = params.n, plan.k_blocks = params.k_blocks, plan.batch_size = params.batch_size;
+  plan.block_m = params.block_m, plan.block_n = params.block_n;
+  plan.live_out = params.live_out, plan.live_lhs = params.live_lhs, plan.live_rhs = params.live_rhs;
+  plan.scaled = params.scaled;
+  plan.finished = &header->finished;
+  for (int i = 0; i < kCandidates; ++i) {
+    const Launch& launch = *launch_of(choice, i);
+    if (!launch.kernel.function) continue;
+    Candidate& candidate = plan.candidates[i];
+    candidate.schedule = launch.schedule;
+    candidate.rows = launch.kernel.rows, candidate.columns = launch.kernel.columns;
+    candidate.busy_cost = launch.kernel.busy_cost, candidate.idle_cost = launch.kernel.idle_cost;
+    candidate.sorts = launch.kernel.sorts;
+    candidate.cost = &header->cost[i];
+    candidate.weights = reinterpret_cast<unsigned*>(workspace + choice.workspace.weights[i]);
+    candidate.tiles = reinterpret_cast<unsigned*>(workspace + choice.workspace.tiles[i]);
+    candidate.counts = header->counts[i];
+  }
+  check(launch_plan(plan, sms, stream), "the launch of the plan");
+}
+
 void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* workspace, MultiplyParams params,
-            cudaStream_t stream) {
+            const TileList& list, int device, cudaStream_t stream) {
+  params.list = list;
   params.schedule = launch.schedule;
   params.stages = launch.stages;
   if (launch.kernel.cluster > 0) return sm90::launch(launch, layout, workspace, params, stream);
-  const int shared = launch.stages * launch.kernel.stage_bytes;
-  check(cudaFuncSetAttribute(launch.kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
-        "cudaFuncSetAttribute");
-  void* arguments[] = {&params};
-  check(cudaLaunchKernel(launch.kernel.function, dim3(static_cast<unsigned>(launch.blocks)),
-                         dim3(static_cast<unsigned>(launch.kernel.threads)), arguments,
-                         static_cast<std::size_t>(shared), stream),
-        launch.kernel.name);
+  launch_kernel(launch.kernel.function, launch.blocks, launch.kernel.threads, launch.stages * launch.kernel.stage_bytes,
+                &params, device, stream, launch.kernel.name);
+}
+
+void launch_few_rows(const Choice& choice, const MultiplyParams& params, const LiveMasks& masks, int device,
+                     cudaStream_t stream) {
+  sm80::FewRowsParams few{};
+  few.m = params.m, few.n = params.n, few.k = params.k, few.k_blocks = params.k_blocks;
+  few.block_m = params.block_m, few.block_n = params.block_n, few.block_k = params.block_k;
+  few.a = params.a, few.b = params.b, few.out = params.out;
+  few.batch = params.batch, few.batch_size = params.batch_size;
+  few.mask_out = masks.raw().masks[0], few.mask_lhs = masks.raw().masks[1], few.mask_rhs = masks.raw().masks[2];
+  few.partial = static_cast<float*>(params.partial);
+  few.schedule = choice.choosing.schedule;
+  launch_kernel(choice.few_rows.function, choice.choosing.blocks, choice.few_rows.threads, choice.few_rows.shared_bytes,
+                &few, device, stream, choice.few_rows.name);
+}
+
+void launch_direct(const Choice& choice, const MultiplyParams& params, const LiveMasks& masks, int device,
+                   cudaStream_t stream) {
+  sm80::DirectParams direct{};
+  direct.multiply = params;
+  direct.multiply.schedule = choice.choosing.schedule;
+  direct.mask_out = masks.raw().masks[0], direct.mask_lhs = masks.raw().masks[1];
+  direct.mask_rhs = masks.raw().masks[2];
+  const Launch& launch = choice.choosing;
+  launch_kernel(launch.kernel.function, launch.blocks, launch.kernel.threads, launch.kernel.stage_bytes, &direct,
+                device, stream, launch.kernel.name);
 }
 
 void reduce_squares(const Canonical& canonical, const MultiplyParams& params, std::int64_t splits, int sms,
@@ -239,11 +271,15 @@ void run(const Canonical& given, const Stream& stream) {
   const Choice choice = choose(canonical, limits);
   const auto handle = static_cast<cudaStream_t>(stream.handle);
   const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle);
-  const LiveMasks masks(canonical, choice, workspace.data(), limits.sms, handle);
+  const LiveMasks masks(canonical, choice, !choice.reads_masks(), workspace.data(), limits.sms, handle);
   const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());
-  launch(choice.choosing, choice.workspace, workspace.data(), params, handle);
-  if (choice.scaling.kernel.function) {
-    launch(choice.scaling, choice.workspace, workspace.data(), params, handle);
+  if (choice.plans) plan(choice, params, workspace.data(), limits.sms, handle);
+  if (choice.few_rows.function) launch_few_rows(choice, params, masks, given.device.index, handle);
+  if (choice.direct) launch_direct(choice, params, masks, given.device.index, handle);
+  for (int i = 0; i < kCandidates && !choice.direct; ++i) {
+    if (!launch_of(choice, i)->kernel.function) continue;
+    launch(*launch_of(choice, i), choice.workspace, workspace.data(), params, list_of(choice, i, workspace.data()),
+           given.device.index, handle);
   }
   if (params.x.data) {
     reduce_squares(canonical, params, choice.choosing.schedule.splits, limits.sms, handle);
@@ -269,7 +305,7 @@ Explanation explain(const Canonical& given, const Stream& stream) {
   if (is_capturing(handle))
     throw device_error("explain: reads the masks, which cannot be while the stream is captured");
   const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle);
-  const LiveMasks masks(canonical, choice, workspace.data(), limits.sms, handle);
+  const LiveMasks masks(canonical, choice, true, workspace.data(), limits.sms, handle);
   const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());
 
   struct {

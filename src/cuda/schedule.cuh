@@ -13,27 +13,63 @@ struct Tile {
 
 __device__ inline std::int64_t smaller(std::int64_t x, std::int64_t y) { return x < y ? x : y; }
 
+/// x / y, none of them negative: in 64 bits a division is a call of about a hundred instructions, and seldom needed.
+__device__ inline std::int64_t divide(std::int64_t x, std::int64_t y) {
+  return (x | y) >> 32 == 0 ? static_cast<unsigned>(x) / static_cast<unsigned>(y) : x / y;
+}
+
 /// Groups of rows of tiles: the tiles that run at one time share rows of a and columns of b in L2.
 __device__ inline Tile tile_at(const Schedule& schedule, std::int64_t index, int rows, int columns) {
   const std::int64_t per_matrix = schedule.tiles_m * schedule.tiles_n;
-  const std::int64_t matrix = index / per_matrix, tile = index - matrix * per_matrix;
+  const std::int64_t matrix = divide(index, per_matrix), tile = index - matrix * per_matrix;
   const std::int64_t per_group = schedule.group * schedule.tiles_n;
-  const std::int64_t group = tile / per_group, in_group = tile - group * per_group;
+  const std::int64_t group = divide(tile, per_group), in_group = tile - group * per_group;
   const std::int64_t first = group * schedule.group, height = smaller(schedule.group, schedule.tiles_m - first);
-  const std::int64_t column = in_group / height;
+  const std::int64_t column = divide(in_group, height);
   Tile result;
-  result.batch = matrix / schedule.splits;
+  result.batch = schedule.splits == 1 ? matrix : divide(matrix, schedule.splits);
   result.split = matrix - result.batch * schedule.splits;
   result.row = (first + in_group - column * height) * rows;
   result.column = column * columns;
   return result;
 }
 
+/// The tiles of one thread block, in their order. Where the plan made a list, heaviest first, turns go to and fro, so
+/// that every block gets about the same work; dead tiles come last.
+class TileCursor {
+ public:
+  __device__ explicit TileCursor(const MultiplyParams& params)
+      : list_(params.list.tiles), live_(params.schedule.total), all_(live_) {
+    if (list_ != nullptr) live_ = params.list.counts[0], all_ = params.list.counts[1];
+  }
+  __device__ bool any() const { return all_ > 0; }
+  /// Whether there is another live tile; its index is then written to `index`.
+  __device__ bool next_live(std::int64_t& index) { return next(live_, index); }
+  /// The same for dead tiles, once no live one is left. Without a list, all tiles count as live.
+  __device__ bool next_dead(std::int64_t& index) { return next(all_, index); }
+
+ private:
+  /// A block's places ascend, to and fro or not.
+  __device__ bool next(std::int64_t end, std::int64_t& index) {
+    const std::int64_t at = round_ + (backwards_ ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+    if (at >= end) return false;
+    round_ += gridDim.x;
+    backwards_ = list_ != nullptr && !backwards_;
+    index = list_ != nullptr ? list_[at] : at;
+    return true;
+  }
+
+  const unsigned* list_;
+  std::int64_t live_, all_;
+  std::int64_t round_ = 0;  // the first place of the round
+  bool backwards_ = false;
+};
+
 /// Byte offset of element `index` of the batch.
 __device__ inline std::int64_t batch_offset(const BatchShape& shape, const BatchStrides& strides, std::int64_t index) {
   std::int64_t offset = 0;
   for (int axis = shape.rank - 1; axis >= 0 && index != 0; --axis) {
-    const std::int64_t rest = index / shape.size[axis];
+    const std::int64_t rest = divide(index, shape.size[axis]);
     offset += (index - rest * shape.size[axis]) * strides.bytes[axis];
     index = rest;
   }

@@ -160,6 +160,84 @@ TEST_F(CudaCases, SplitK) {
   }
 }
 
+TEST_F(CudaCases, Planned) {
+  for (const Dtype dtype : kFloats) {
+    for (int which = 0; which < 4; ++which) {
+      Case c;
+      c.m = 1300, c.n = 1290, c.k = 1290;  // enough products for a plan
+      c.block = which == 3 ? BlockSize(32, 64, 128) : BlockSize(64);
+      c.a_dtype = c.b_dtype = dtype;
+      if (which == 0) c.out = mask(Dtype::bool_, 0.05);
+      if (which == 1) c.lhs = c.rhs = mask(Dtype::bool_, 0.1);
+      if (which == 2) c.lhs = mask(Dtype::float32, 0.1), c.out = mask(Dtype::float32, 0.3);
+      if (which == 3) c.rhs = mask(Dtype::bool_, 0.1), c.out_lay = Lay::reversed;
+      verify(c);
+    }
+  }
+}
+
+TEST_F(CudaCases, DotIsThatOfTheCpu) {
+  Random random(11);
+  for (const Dtype dtype : {Dtype::float16, Dtype::float32, Dtype::float64}) {
+    for (const std::int64_t size : {200, 1312}) {  // without a plan, and with one
+      const std::int64_t blocks = (size + 63) / 64;
+      std::vector<double> values(static_cast<std::size_t>(size * size));
+      for (double& value : values) value = static_cast<double>(random() % 17) - 8;  // sums are exact in float32
+      std::vector<std::uint8_t> bits(static_cast<std::size_t>(blocks * blocks));
+      for (auto& bit : bits) bit = random() % 5 == 0;
+      const auto filled = [&] {
+        array made({size, size}, dtype, Device::cpu);
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          const double value = values[(i * 7 + 3) % values.size()];
+          if (dtype == Dtype::float16) made.data<float16_t>()[i] = float16_t(static_cast<float>(value));
+          if (dtype == Dtype::float32) made.data<float>()[i] = static_cast<float>(value);
+          if (dtype == Dtype::float64) made.data<double>()[i] = value;
+        }
+        return made;
+      };
+      const array host = filled();
+      const array device(host.view(), Device::gpu);
+      const View mask_view(bits.data(), Dtype::bool_, {blocks, blocks});
+      for (int which = 0; which < 3; ++which) {
+        const std::optional<View> masked(mask_view), none;
+        const auto dot = [&](const array& x) {
+          return block_masked_dot(x, x, x, 64, which == 0 ? masked : none, which == 1 ? masked : none,
+                                  which == 2 ? masked : none);
+        };
+        const array expected = dot(host), got(dot(device).view(), Device::cpu);
+        for (std::int64_t i = 0; i < blocks * blocks; ++i) {
+          const double want = dtype == Dtype::float64 ? expected.data<double>()[i] : expected.data<float>()[i];
+          const double have = dtype == Dtype::float64 ? got.data<double>()[i] : got.data<float>()[i];
+          ASSERT_NEAR(have, want, 1e-4 * std::fabs(want) + 1e3) << which << " " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaCases, FewRows) {
+  for (const Dtype dtype : {Dtype::float16, Dtype::bfloat16}) {
+    for (const std::int64_t m : {1, 16, 17, 40, 64}) {
+      for (int which = 0; which < 12; ++which) {
+        Case c;
+        c.m = m, c.n = which % 3 == 0 ? 200 : 1160,
+        c.k = which % 4 == 0 ? 2000 : 136;  // the kernel for few rows, or for small problems
+        c.block = BlockSize(which % 2 ? 16 : 64, which % 3 ? 64 : 128, which % 4 == 2 ? 32 : 64);
+        c.a_dtype = c.b_dtype = dtype;
+        c.b_lay = which % 2 ? Lay::columns : Lay::rows;
+        if (which == 5) c.n = 72, c.k = 40000, c.block = BlockSize(16, 64, 32);  // more blocks than are listed at once
+        if (which > 0) c.rhs = mask(Dtype::bool_, which % 5 == 0 ? 0.1 : 0.6);
+        if (which > 3) c.lhs = mask(Dtype::bool_, 0.6);
+        if (which > 7) c.out = mask(Dtype::bool_, 0.5);
+        if (which == 9 || which == 10) c.a_batch = {3}, c.rhs.batch = {3};
+        if (which == 11) std::swap(c.m, c.n), c.out_lay = Lay::rows;
+        c.infinite = 1e-4;
+        verify(c);
+      }
+    }
+  }
+}
+
 TEST_F(CudaCases, Batches) {
   for (const Dtype dtype : kFloats) {
     for (int which = 0; which < 6; ++which) {

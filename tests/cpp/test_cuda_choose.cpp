@@ -114,6 +114,51 @@ TEST(CudaChoose, AScalingMaskWithoutBlocksHasItsWord) {
   EXPECT_GE(choose(c, {}).workspace.bytes, 4);
 }
 
+TEST(CudaChoose, LargeMaskedProblemsAreWeighedOnTheDevice) {
+  core::Canonical c = canonical(4096, 4096, 4096, Dtype::float32);
+  EXPECT_FALSE(choose(c, {}).plans);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "simt float32 128x128");
+  c.mask_out = mask(Dtype::bool_);
+  const Choice choice = choose(c, {});
+  EXPECT_TRUE(choice.plans);
+  EXPECT_STREQ(choice.small.kernel.name, "simt float32 64x64");
+  EXPECT_EQ(choice.small.schedule.total, 64 * 64);
+  EXPECT_GE(choice.workspace.bytes, 4 * 2 * (64 * 64 + 32 * 32));
+  core::Canonical small = canonical(512, 512, 512, Dtype::float32);
+  small.mask_out = mask(Dtype::bool_);
+  EXPECT_FALSE(choose(small, {}).plans);
+}
+
+TEST(CudaChoose, FewRowsReadBOnce) {
+  core::Canonical c = canonical(16, 8192, 8192, Dtype::bfloat16);
+  c.mask_rhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).few_rows.name, "sm80 bfloat16 16 rows");
+  EXPECT_EQ(choose(c, {}).choosing.schedule.splits, 1);
+  c.mask_rhs = mask(Dtype::float32);
+  EXPECT_EQ(choose(c, {}).few_rows.function, nullptr) << "scales are for the other kernels";
+  c.mask_rhs = mask(Dtype::bool_);
+  c.n.block = 32;
+  EXPECT_EQ(choose(c, {}).few_rows.function, nullptr) << "its columns lie in one block";
+  EXPECT_EQ(choose(canonical(16, 1024, 8192, Dtype::bfloat16), {}).choosing.schedule.splits, 8);
+  // b with few columns: the same with the roles swapped, where its k is contiguous.
+  core::Canonical columns = canonical(8192, 16, 8192, Dtype::bfloat16);
+  columns.b.row_stride_bytes = 2, columns.b.col_stride_bytes = 8192 * 2;
+  EXPECT_TRUE(orient(columns, {}).swapped);
+  EXPECT_STREQ(choose(orient(columns, {}), {}).few_rows.name, "sm80 bfloat16 16 rows");
+}
+
+TEST(CudaChoose, SmallProblemsTakeOneLaunch) {
+  core::Canonical c = canonical(1024, 1024, 256, Dtype::float16, 32);
+  c.mask_lhs = mask(Dtype::bool_);
+  EXPECT_TRUE(choose(c, {}).direct);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 float16 direct 64x64");
+  EXPECT_FALSE(choose(canonical(1024, 1024, 1024, Dtype::float16), {}).direct);
+  EXPECT_STREQ(choose(canonical(512, 512, 512, Dtype::float16), {}).choosing.kernel.name, "sm80 float16 direct 64x32");
+  EXPECT_STREQ(choose(canonical(256, 256, 256, Dtype::float16), {}).choosing.kernel.name, "sm80 float16 direct 32x32");
+  c.mask_lhs = mask(Dtype::float32);
+  EXPECT_FALSE(choose(c, {}).direct);
+}
+
 TEST(CudaChoose, OddStridesAreReadElementByElement) {
   core::Canonical c = canonical(256, 256, 256, Dtype::float32);
   EXPECT_TRUE(choose(c, {}).a.vectors);

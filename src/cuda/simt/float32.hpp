@@ -5,7 +5,7 @@
 
 namespace maskmm::cuda::simt {
 
-Kernel kernel_a_k_major(bool b_k_major, Masks masks);
-Kernel kernel_a_line_major(bool b_k_major, Masks masks);
+Kernel kernel_a_k_major(bool b_k_major, TileKind kind, Masks masks);
+Kernel kernel_a_line_major(bool b_k_major, TileKind kind, Masks masks);
 
 }  // namespace maskmm::cuda::simt

@@ -6,18 +6,22 @@ namespace maskmm::cuda::simt {
 namespace {
 
 template <Layout kLayoutB>
-Kernel kernel(Masks masks) {
-  using Shape = TileShape<128, 128, 4, 2, 4, 1>;
+Kernel kernel(TileKind kind, Masks masks) {
+  using Square = TileShape<128, 128, 2, 4, 4, 1>;
   if (masks == Masks::scaling) {
-    return kernel_of<Multiply32<Layout::k_major, kLayoutB, Shape, Masks::scaling>>("simt float32 128x128 scaling");
+    return kernel_of<Multiply32<Layout::k_major, kLayoutB, Square, Masks::scaling>>("simt float32 128x128 scaling");
   }
-  return kernel_of<Multiply32<Layout::k_major, kLayoutB, Shape, Masks::choosing>>("simt float32 128x128");
+  if (kind == TileKind::small) {
+    return kernel_of<Multiply32<Layout::k_major, kLayoutB, TileShape<64, 64, 1, 2, 1, 4>, Masks::choosing>>(
+        "simt float32 64x64");
+  }
+  return kernel_of<Multiply32<Layout::k_major, kLayoutB, Square, Masks::choosing>>("simt float32 128x128");
 }
 
 }  // namespace
 
-Kernel kernel_a_k_major(bool b_k_major, Masks masks) {
-  return b_k_major ? kernel<Layout::k_major>(masks) : kernel<Layout::line_major>(masks);
+Kernel kernel_a_k_major(bool b_k_major, TileKind kind, Masks masks) {
+  return b_k_major ? kernel<Layout::k_major>(kind, masks) : kernel<Layout::line_major>(kind, masks);
 }
 
 }  // namespace maskmm::cuda::simt

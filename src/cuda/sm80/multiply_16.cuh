@@ -15,9 +15,9 @@ struct FragmentPlace {
 
   /// Bits of the lane's number say which half of the 16 lines and which half of the 16 k its row address is in.
   __device__ FragmentPlace(bool k_major, int kLines, int first_line, int line_half, int k_half) {
-    const int rest = threadIdx.x % 8;
+    const int rest = threadIdx.x % 8, turn = rest & (kLines < 64 ? kLines / 8 - 1 : 7);
     first = k_major ? (first_line + 8 * line_half + rest) * kStageKBytes + ((k_half ^ rest) << 4)
-                    : (8 * k_half + rest) * kLines * 2 + ((first_line / 8 + line_half ^ rest) << 4);
+                    : (8 * k_half + rest) * kLines * 2 + ((first_line / 8 + line_half ^ turn) << 4);
   }
   /// Fragment i (16 lines) from element k of the stage on.
   template <Layout kLayout, int kLines>
@@ -33,10 +33,14 @@ struct Multiply16 {
   using Shape = Shape_;
   using Accumulator = float;
   static constexpr Masks kMasks = kMasks_;
+  static constexpr int kMultiplyRegisters = 192, kLoadRegisters = 120;
   static constexpr int kI = Shape::kWarpRows, kJ = Shape::kWarpColumns;
   static constexpr int kSlices = kStageKBytes / 2 / 16;
   static constexpr unsigned kFullSlice = (1u << (kI * kJ)) - 1;
   using Sums = float[kI][2 * kJ][4];
+
+  static constexpr bool kIsSmall = Shape::kRows * Shape::kColumns <= 64 * 64;
+  static constexpr int kBusyCost = kIsSmall ? 40 : 14, kIdleCost = kIsSmall ? 0 : 4;  // measured
 
   __device__ Multiply16(const MultiplyParams& params, int warp_row, int warp_column)
       : warp_row_(warp_row),
@@ -67,7 +71,7 @@ struct Multiply16 {
 
   __device__ void store(const MultiplyParams& params, const Tile& tile, unsigned live) const {
     const Epilogue<Element, float> epilogue(params, tile);
-    if (live == kFullSlice && epilogue.is_plain(warp_row_, warp_column_, kI * 16, kJ * 16)) {
+    if (epilogue.is_plain(warp_row_, warp_column_, kI * 16, kJ * 16)) {
       store_plain(params, epilogue.out);
       return;
     }

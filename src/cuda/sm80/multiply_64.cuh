@@ -35,8 +35,12 @@ struct Multiply64 {
   using Shape = Shape_;
   using Accumulator = double;
   static constexpr Masks kMasks = kMasks_;
+  static constexpr int kMultiplyRegisters = 192, kLoadRegisters = 120;
   static constexpr int kI = Shape::kWarpRows, kJ = Shape::kWarpColumns;
   using Sums = double[kI][2 * kJ][4];
+
+  static constexpr bool kIsSmall = Shape::kRows * Shape::kColumns <= 64 * 64;
+  static constexpr int kBusyCost = kIsSmall ? 23 : 14, kIdleCost = kIsSmall ? 0 : 4;  // measured
 
   __device__ Multiply64(const MultiplyParams& params, int warp_row, int warp_column)
       : warp_row_(warp_row),
@@ -62,6 +66,19 @@ struct Multiply64 {
   __device__ void store(const MultiplyParams& params, const Tile& tile, unsigned live) const {
     const Epilogue<double, double> epilogue(params, tile);
     const int row = warp_row_ + threadIdx.x % 32 / 4, column = warp_column_ + threadIdx.x % 4 * 2;
+    if (epilogue.is_plain(warp_row_, warp_column_, kI * 16, kJ * 16)) {
+      std::byte* out = epilogue.out + row * params.out.row_stride + column * 8;
+#pragma unroll
+      for (int i = 0; i < 2 * kI; ++i) {
+#pragma unroll
+        for (int f = 0; f < 2 * kJ; ++f) {
+          const double* sums = &sums_[i / 2][f][i % 2 * 2];
+          *reinterpret_cast<double2*>(out + f * 64) = make_double2(sums[0], sums[1]);
+        }
+        out += 8 * params.out.row_stride;
+      }
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < kI; ++i) {
 #pragma unroll

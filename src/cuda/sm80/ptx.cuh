@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "cuda/params.hpp"
@@ -88,6 +89,24 @@ __device__ inline void multiply_16x8x8(double (&sums)[4], const double (&a)[4], 
     }
   }
 #endif
+}
+
+/// Closes a group of this thread's copies.
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/// Returns when all groups but the last kGroups have landed.
+template <int kGroups>
+__device__ inline void wait_for_copies_but() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
+/// 16 bytes of global memory that nobody reads again soon.
+__device__ inline uint4 read_once(const std::byte* from) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(from));
+  return value;
 }
 
 __device__ inline double load_shared_double(std::uint32_t from) {

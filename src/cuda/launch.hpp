@@ -1,0 +1,19 @@
+// What the runtime is asked once and told once for each device: its limits, and the shared memory of each kernel.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "cuda/choose.hpp"
+
+namespace maskmm::cuda {
+
+/// The device is the current one. All but the variable that forces a family is kept for the life of the process.
+DeviceLimits limits_of(int device);
+
+/// Enqueues a kernel that takes one struct, on the current device. Throws what check() throws.
+void launch_kernel(const void* function, std::int64_t blocks, int threads, int shared_bytes, void* params, int device,
+                   cudaStream_t stream, const char* name);
+
+}  // namespace maskmm::cuda
