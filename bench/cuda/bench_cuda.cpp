@@ -290,6 +290,14 @@ std::vector<Case> all_cases() {
   for (const char* kind : {"zero_one", "scale"})
     for (const double density : {1.0, 0.25})
       add("bf16", Dtype::bfloat16, 8192, 8192, 8192, 64, "l", "random", density, kind);
+  square("bf16", Dtype::bfloat16, 4096, 64, "l");
+  for (const double density : densities) add("bf16", Dtype::bfloat16, 4096, 1024, 4096, 64, "l", "random", density);
+  for (const double density : {0.5, 0.25}) {
+    add("bf16", Dtype::bfloat16, 2048, 2048, 2048, 64, "l", "random", density);
+    add("bf16", Dtype::bfloat16, 8192, 8192, 1000, 64, "l", "random", density);
+    add("bf16", Dtype::bfloat16, 8192, 8192, 1024, 64, "l", "random", density);
+    add("bf16", Dtype::bfloat16, 16384, 11008, 4096, 64, "r", "random", density);
+  }
   for (const char* masks : {"l", "r", "o"}) square("f32", Dtype::float32, 4096, 64, masks);
   add("f32", Dtype::float32, 4096, 4096, 4096, 64, "l", "causal", 0);
   square("f32", Dtype::float32, 4096, 32, "l");
