@@ -85,7 +85,7 @@ TEST(CudaChoose, HopperHasBlocksOf32) {
 }
 
 TEST(CudaChoose, HopperLeavesSmallResults) {
-  const core::Canonical c = canonical(512, 512, 512, Dtype::bfloat16);
+  const core::Canonical c = canonical(512, 512, 4096, Dtype::bfloat16);
   EXPECT_NE(choose(c, {}).reason.find("not the Hopper kernel: too few tiles"), std::string::npos);
   EXPECT_STREQ(choose(c, {.family = Family::sm90}).choosing.kernel.name, "sm90 128x256");
 }
