@@ -34,8 +34,8 @@ enum class Precision : std::uint8_t { ieee, tf32 };
 ///
 /// - a (..., M, K) or (K,), b (..., K, N) or (K,): float16, bfloat16, float32, float64; integers and bool only beside a
 ///   float operand. Any strides. Types promote; sums run in float32 (float64 for float64). Where cpu_isa() is
-///   "amx_bf16" or "avx512_bf16", products of two bfloat16 operands take numbers below 2^-126 for zeros, in operands and
-///   in sums.
+///   "amx_bf16" or "avx512_bf16", products of two bfloat16 operands take numbers below 2^-126 for zeros, in operands
+///   and in sums.
 /// - mask_out (..., ceil(M/m), ceil(N/n)), mask_lhs (..., ceil(M/m), ceil(K/k)), mask_rhs (..., ceil(K/k), ceil(N/n)):
 ///   bool, integer or float; what is not bool scales its block. Batch axes broadcast together.
 /// - stream: where to run; by default the default stream of the inputs' device.

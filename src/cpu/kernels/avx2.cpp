@@ -10,7 +10,7 @@ constexpr int kVectorBytes = 32;
 
 #include "cpu/kernels/micro_kernel.inl"
 #include "cpu/kernels/packing.inl"
-#include "cpu/kernels/dot.inl"
+#include "cpu/kernels/reduction.inl"
 
 inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   const char* bytes = static_cast<const char*>(from);

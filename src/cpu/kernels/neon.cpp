@@ -10,7 +10,7 @@ constexpr int kVectorBytes = 16;
 
 #include "cpu/kernels/micro_kernel.inl"
 #include "cpu/kernels/packing.inl"
-#include "cpu/kernels/dot.inl"
+#include "cpu/kernels/reduction.inl"
 
 inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   typedef __fp16 Half __attribute__((aligned(1), may_alias));

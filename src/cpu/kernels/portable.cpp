@@ -8,7 +8,7 @@ constexpr int kVectorBytes = 16;
 
 #include "cpu/kernels/micro_kernel.inl"
 #include "cpu/kernels/packing.inl"
-#include "cpu/kernels/dot.inl"
+#include "cpu/kernels/reduction.inl"
 
 inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   const Bits16::type* bits = static_cast<const Bits16::type*>(from);
