@@ -11,7 +11,7 @@ class OpenBlas(Peer):
     name = "openblas"
     title = "NumPy (OpenBLAS)"
     kind = "dense"
-    settle_seconds = 0.06  # its threads spin for 2**26 clock ticks after a call
+    settle_seconds = 0.2  # its threads spin on; with 0.06 the call that followed was 30% slower
 
     def describe(self) -> dict[str, str]:
         found = {"version": np.__version__}
