@@ -18,6 +18,7 @@ using core::round_up;
 constexpr std::int64_t kAlignment = 256;  // of the parts of the workspace
 constexpr std::int64_t kMaxSplits = 32;
 constexpr std::int64_t kLeastSplitK = 256;  // elements of k that are worth a tile of their own
+constexpr std::int64_t kJoinedK = 64;
 constexpr int kMaxStages = 8;
 constexpr double kMostProductsOfSmall = 0x1p28;  // of the whole batch; measured: at 1024^3 persistent tiles are faster
 constexpr double kMostProductsOfTiny = 0x1p24;
@@ -323,7 +324,12 @@ void choose_few_rows(const Canonical& canonical, const DeviceLimits& limits, Cho
 
 }  // namespace
 
-Canonical orient(const Canonical& canonical, const DeviceLimits& limits) {
+Canonical orient(const Canonical& given, const DeviceLimits& limits) {
+  Canonical canonical = given;
+  // Blocks of k that no mask tells apart are joined: kernels walk k by live blocks, and Hopper's take 64 of k a step.
+  if (!canonical.mask_lhs.present() && !canonical.mask_rhs.present()) {
+    canonical.k.block = std::max(canonical.k.block, kJoinedK);
+  }
   Canonical swapped = canonical;
   core::swap_roles(swapped);
   const bool few_columns = canonical.n.extent <= sm80::kFewRows && canonical.m.extent > sm80::kFewRows;

@@ -67,8 +67,8 @@ struct Choice {
   std::string reason;
 };
 
-/// The call with its roles swapped where the kernel that would run prefers it so.
-core::Canonical orient(const core::Canonical& canonical, const DeviceLimits& limits);
+/// The call as kernels prefer it: roles swapped, blocks of k joined that no mask tells apart.
+core::Canonical orient(const core::Canonical& given, const DeviceLimits& limits);
 
 /// Throws unsupported_error for devices below compute capability 8.0 and for more than 2^31 - 1 blocks along an axis.
 Choice choose(const core::Canonical& canonical, const DeviceLimits& limits);

@@ -100,6 +100,16 @@ TEST(CudaChoose, HopperWantsOneMaskOnTheLeft) {
   EXPECT_FALSE(orient(c, {}).swapped);
 }
 
+TEST(CudaChoose, BlocksOfKThatNoMaskTellsApartAreJoined) {
+  core::Canonical c = canonical(2048, 4096, 4096, Dtype::bfloat16, 16);
+  EXPECT_EQ(orient(c, {}).k.block, 64);
+  EXPECT_EQ(orient(c, {}).m.block, 16);
+  c.mask_lhs = mask(Dtype::bool_);
+  EXPECT_EQ(orient(c, {}).k.block, 16);
+  c = canonical(2048, 4096, 4096, Dtype::bfloat16, 128);
+  EXPECT_EQ(orient(c, {}).k.block, 128);
+}
+
 TEST(CudaChoose, FewTilesSplitK) {
   const Choice choice = choose(canonical(64, 64, 8192, Dtype::float16), {});
   EXPECT_STREQ(choice.choosing.kernel.name, "sm80 float16 64x64");

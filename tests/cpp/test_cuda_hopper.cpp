@@ -79,6 +79,20 @@ TEST_F(CudaHopper, LargeTiles) {
   }
 }
 
+TEST_F(CudaHopper, SmallBlocksOfKThatNoMaskLooksAt) {
+  for (const std::int64_t block_k : {16, 32}) {
+    for (const bool out : {false, true}) {
+      Case c;
+      c.m = 600, c.n = 1100, c.k = 328;
+      c.block = BlockSize(64, 64, block_k);
+      c.a_dtype = c.b_dtype = Dtype::bfloat16;
+      c.a_lay = c.b_lay = Lay::padded;
+      if (out) c.out = mask();
+      verify(c);
+    }
+  }
+}
+
 TEST_F(CudaHopper, BlocksOf32) {
   for (const Dtype dtype : {Dtype::bfloat16, Dtype::float16}) {
     for (int layout = 0; layout < 4; ++layout) {
