@@ -205,37 +205,6 @@ MaskBytes mask_bytes(const Canonical& canonical, const Operand& mask, std::int64
       mask.dtype == Dtype::bool_ ? 0 : all_rows * columns * static_cast<std::int64_t>(size_of(canonical.accumulate))};
 }
 
-WorkspaceLayout make_workspace(const Canonical& canonical, const Choice& choice) {
-  const std::int64_t splits = choice.choosing.schedule.splits;
-  WorkspaceLayout layout;
-  const auto take = [&](std::int64_t bytes) {
-    const std::int64_t offset = layout.bytes;
-    layout.bytes += round_up(bytes, kAlignment);
-    return offset;
-  };
-  const std::int64_t m = canonical.m.count(), n = canonical.n.count(), k = canonical.k.count();
-  const MaskBytes out = mask_bytes(canonical, canonical.mask_out, m, n);
-  const MaskBytes lhs = mask_bytes(canonical, canonical.mask_lhs, m, k);
-  const MaskBytes rhs = mask_bytes(canonical, canonical.mask_rhs, n, k);
-  layout.scaled = take(may_scale(canonical.mask_lhs) || may_scale(canonical.mask_rhs) ? 4 : 0);
-  layout.words_out = take(out.words), layout.words_lhs = take(lhs.words), layout.words_rhs = take(rhs.words);
-  layout.scales_out = take(out.scales), layout.scales_lhs = take(lhs.scales), layout.scales_rhs = take(rhs.scales);
-  const bool dot = canonical.x.present();  // a number for each square of 16 x 16
-  const std::int64_t sums = splits * canonical.batch_size * ceil_div(canonical.m.extent, dot ? 16 : 1) *
-                            ceil_div(canonical.n.extent, dot ? 16 : 1);
-  layout.partial = take(splits > 1 || dot ? sums * static_cast<std::int64_t>(size_of(canonical.accumulate)) : 0);
-  if (choice.plans) {
-    layout.plan = take(sizeof(PlanHeader));
-    const Launch* launches[] = {&choice.choosing, &choice.small, &choice.scaling};
-    for (int i = 0; i < kCandidates; ++i) {
-      if (!launches[i]->kernel.function) continue;
-      layout.weights[i] = take(4 * launches[i]->schedule.total);
-      layout.tiles[i] = take(4 * launches[i]->schedule.total);
-    }
-  }
-  return layout;
-}
-
 /// Whether a plan is worth its launch, and not too long: it weighs every tile.
 bool plan_pays(const Canonical& canonical, const Kernel& small) {
   const bool masked = canonical.mask_out.present() || canonical.mask_lhs.present() || canonical.mask_rhs.present();
@@ -287,7 +256,7 @@ void choose_small(const Canonical& canonical, const DeviceLimits& limits, Choice
   schedule.total = launch.blocks = schedule.tiles_m * schedule.tiles_n * canonical.batch_size;
   choice.direct = true;
   choice.reason = "a small problem: one launch, which reads the masks itself";
-  choice.workspace = make_workspace(canonical, choice);
+  choice.workspace = make_workspace(canonical, choice, false);
 }
 
 /// Whether the kernel for few rows takes the call; see few_rows.cuh for its limits.
@@ -319,10 +288,43 @@ void choose_few_rows(const Canonical& canonical, const DeviceLimits& limits, Cho
   if (schedule.splits > 1) {
     choice.reason += "; k in " + std::to_string(schedule.splits) + " parts, summed in order";
   }
-  choice.workspace = make_workspace(canonical, choice);
+  choice.workspace = make_workspace(canonical, choice, false);
 }
 
 }  // namespace
+
+WorkspaceLayout make_workspace(const Canonical& canonical, const Choice& choice, bool packs_masks) {
+  const std::int64_t splits = choice.choosing.schedule.splits;
+  WorkspaceLayout layout;
+  const auto take = [&](std::int64_t bytes) {
+    const std::int64_t offset = layout.bytes;
+    layout.bytes += round_up(bytes, kAlignment);
+    return offset;
+  };
+  const std::int64_t m = canonical.m.count(), n = canonical.n.count(), k = canonical.k.count();
+  if (packs_masks) {
+    const MaskBytes out = mask_bytes(canonical, canonical.mask_out, m, n);
+    const MaskBytes lhs = mask_bytes(canonical, canonical.mask_lhs, m, k);
+    const MaskBytes rhs = mask_bytes(canonical, canonical.mask_rhs, n, k);
+    layout.scaled = take(may_scale(canonical.mask_lhs) || may_scale(canonical.mask_rhs) ? 4 : 0);
+    layout.words_out = take(out.words), layout.words_lhs = take(lhs.words), layout.words_rhs = take(rhs.words);
+    layout.scales_out = take(out.scales), layout.scales_lhs = take(lhs.scales), layout.scales_rhs = take(rhs.scales);
+  }
+  const bool dot = canonical.x.present();  // a number for each square of 16 x 16
+  const std::int64_t sums = splits * canonical.batch_size * ceil_div(canonical.m.extent, dot ? 16 : 1) *
+                            ceil_div(canonical.n.extent, dot ? 16 : 1);
+  layout.partial = take(splits > 1 || dot ? sums * static_cast<std::int64_t>(size_of(canonical.accumulate)) : 0);
+  if (choice.plans) {
+    layout.plan = take(sizeof(PlanHeader));
+    const Launch* launches[] = {&choice.choosing, &choice.small, &choice.scaling};
+    for (int i = 0; i < kCandidates; ++i) {
+      if (!launches[i]->kernel.function) continue;
+      layout.weights[i] = take(4 * launches[i]->schedule.total);
+      layout.tiles[i] = take(4 * launches[i]->schedule.total);
+    }
+  }
+  return layout;
+}
 
 Canonical orient(const Canonical& given, const DeviceLimits& limits) {
   Canonical canonical = given;
@@ -386,7 +388,7 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
                                                           "multiples of 16 bytes");
     }
   }
-  choice.workspace = make_workspace(canonical, choice);
+  choice.workspace = make_workspace(canonical, choice, true);
   if (kernel.cluster > 0) sm90::add_workspace(canonical, kernel, choice.workspace);
   return choice;
 }

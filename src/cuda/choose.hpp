@@ -70,6 +70,9 @@ struct Choice {
 /// The call as kernels prefer it: roles swapped, blocks of k joined that no mask tells apart.
 core::Canonical orient(const core::Canonical& given, const DeviceLimits& limits);
 
+/// Scratch memory. Kernels that read masks as they are need no bits of them.
+WorkspaceLayout make_workspace(const core::Canonical& canonical, const Choice& choice, bool packs_masks);
+
 /// Throws unsupported_error for devices below compute capability 8.0 and for more than 2^31 - 1 blocks along an axis.
 Choice choose(const core::Canonical& canonical, const DeviceLimits& limits);
 

@@ -14,15 +14,24 @@ enum class Masks { choosing, scaling };
 /// How an operand lies in shared memory: k contiguous, or lines (rows of a, columns of b) contiguous.
 enum class Layout { k_major, line_major };
 
-/// Strides of one array along the batch axes; the sizes are in BatchShape.
-struct BatchStrides {
-  std::int64_t bytes[kMaxDims];
+/// Batch axes of one launch. A call with more is enqueued slice by slice: parameters are read for each launch, and of
+/// 64 axes they would take 5 KB.
+constexpr int kBatchAxes = 4;
+
+/// Strides of one array along the batch axes; the sizes are in the shape.
+template <int kMostAxes>
+struct StridesOf {
+  std::int64_t bytes[kMostAxes];
 };
 
-struct BatchShape {
-  std::int64_t size[kMaxDims];
+template <int kMostAxes>
+struct ShapeOf {
+  std::int64_t size[kMostAxes];
   int rank;
 };
+
+using BatchStrides = StridesOf<kBatchAxes>;
+using BatchShape = ShapeOf<kBatchAxes>;
 
 /// An operand as lines of k: the rows of a, the columns of b.
 struct Source {

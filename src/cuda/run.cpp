@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "core/backend.hpp"
@@ -261,11 +262,32 @@ void reduce_squares(const Canonical& canonical, const MultiplyParams& params, st
   check(launch_reduce_squares(reduce, canonical.accumulate, sms, stream), "the launch of the sum over blocks");
 }
 
-}  // namespace
+/// Calls `call` with every slice of the batch that has at most kBatchAxes axes: the last ones.
+template <class Call>
+void for_each_slice(const Canonical& given, Call call) {
+  const int outer_axes = given.batch.size() - kBatchAxes;
+  if (outer_axes <= 0) return call(given);
+  const auto split = static_cast<std::size_t>(outer_axes);
+  const std::span<const std::int64_t> sizes = given.batch;
+  const Dims outer(sizes.first(split));
+  Canonical slice = given;
+  slice.batch = Dims(sizes.subspan(split));
+  slice.batch_size = 1;
+  for (const std::int64_t size : slice.batch) slice.batch_size *= size;
+  for (std::int64_t index = 0; index < given.batch_size / slice.batch_size; ++index) {
+    for (const auto operand : {&Canonical::a, &Canonical::b, &Canonical::out, &Canonical::x, &Canonical::mask_out,
+                               &Canonical::mask_lhs, &Canonical::mask_rhs}) {
+      const Operand& whole = given.*operand;
+      if (!whole.present()) continue;
+      const std::span<const std::int64_t> strides = whole.batch_strides_bytes;
+      (slice.*operand).data = core::batch_data(whole, outer, index);
+      (slice.*operand).batch_strides_bytes = Dims(strides.subspan(split));
+    }
+    call(slice);
+  }
+}
 
-void run(const Canonical& given, const Stream& stream) {
-  const TraceRange range(given.x.present() ? "maskmm.block_masked_dot" : "maskmm.block_masked_mm");
-  const DeviceScope scope(given.device.index);
+void run_slice(const Canonical& given, const Stream& stream) {
   const DeviceLimits limits = limits_of(given.device.index);
   const Canonical canonical = orient(given, limits);
   const Choice choice = choose(canonical, limits);
@@ -296,11 +318,12 @@ void run(const Canonical& given, const Stream& stream) {
   }
 }
 
-Explanation explain(const Canonical& given, const Stream& stream) {
-  const DeviceScope scope(given.device.index);
+Explanation explain_slice(const Canonical& given, const Stream& stream) {
   const DeviceLimits limits = limits_of(given.device.index);
   const Canonical canonical = orient(given, limits);
-  const Choice choice = choose(canonical, limits);
+  Choice choice = choose(canonical, limits);
+  const std::int64_t workspace_bytes = choice.workspace.bytes;
+  if (choice.reads_masks()) choice.workspace = make_workspace(canonical, choice, true);  // bits, to count them
   const auto handle = static_cast<cudaStream_t>(stream.handle);
   if (is_capturing(handle))
     throw device_error("explain: reads the masks, which cannot be while the stream is captured");
@@ -333,7 +356,27 @@ Explanation explain(const Canonical& given, const Stream& stream) {
   const double triples = static_cast<double>(canonical.batch_size) * static_cast<double>(canonical.m.count()) *
                          static_cast<double>(canonical.n.count()) * static_cast<double>(canonical.k.count());
   result.live_fraction = triples > 0 ? static_cast<double>(found.live) / triples : 0;
-  result.workspace_bytes = choice.workspace.bytes;
+  result.workspace_bytes = workspace_bytes;
+  return result;
+}
+
+}  // namespace
+
+void run(const Canonical& given, const Stream& stream) {
+  const TraceRange range(given.x.present() ? "maskmm.block_masked_dot" : "maskmm.block_masked_mm");
+  const DeviceScope scope(given.device.index);
+  for_each_slice(given, [&](const Canonical& slice) { run_slice(slice, stream); });
+}
+
+Explanation explain(const Canonical& given, const Stream& stream) {
+  const DeviceScope scope(given.device.index);
+  Explanation result;
+  double live = 0, slices = 0;
+  for_each_slice(given, [&](const Canonical& slice) {
+    result = explain_slice(slice, stream);
+    live += result.live_fraction, ++slices;
+  });
+  result.live_fraction = live / slices;
   return result;
 }
 

@@ -66,7 +66,9 @@ class TileCursor {
 };
 
 /// Byte offset of element `index` of the batch.
-__device__ inline std::int64_t batch_offset(const BatchShape& shape, const BatchStrides& strides, std::int64_t index) {
+template <int kMostAxes>
+__device__ std::int64_t batch_offset(const ShapeOf<kMostAxes>& shape, const StridesOf<kMostAxes>& strides,
+                                     std::int64_t index) {
   std::int64_t offset = 0;
   for (int axis = shape.rank - 1; axis >= 0 && index != 0; --axis) {
     const std::int64_t rest = divide(index, shape.size[axis]);

@@ -17,8 +17,8 @@ struct SumAxesParams {
   Dtype from_dtype;
   std::int64_t count;  // of the result, which is row-major
   std::int64_t parts;  // that each element is summed of
-  BatchShape kept, summed;
-  BatchStrides kept_strides, summed_strides;
+  ShapeOf<kMaxDims> kept, summed;
+  StridesOf<kMaxDims> kept_strides, summed_strides;
 };
 
 template <class Element, class Accumulator>
@@ -46,7 +46,7 @@ void launch(SumAxesParams params, cudaStream_t stream) {
         "the launch of the sum over axes");
 }
 
-void add_axis(BatchShape& shape, BatchStrides& strides, std::int64_t size, std::int64_t stride) {
+void add_axis(ShapeOf<kMaxDims>& shape, StridesOf<kMaxDims>& strides, std::int64_t size, std::int64_t stride) {
   shape.size[shape.rank] = size;
   strides.bytes[shape.rank++] = stride;
 }

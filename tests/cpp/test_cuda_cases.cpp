@@ -258,6 +258,20 @@ TEST_F(CudaCases, Batches) {
   }
 }
 
+TEST_F(CudaCases, MoreBatchAxesThanALaunchTakes) {
+  for (const bool on_host : {false, true}) {
+    Case c;
+    c.m = 70, c.n = 48, c.k = 90;
+    c.block = 32;
+    c.a_dtype = c.b_dtype = on_host ? Dtype::float32 : Dtype::bfloat16;
+    c.a_batch = {2, 1, 3, 1, 2, 1}, c.b_batch = {1, 2, 1, 2, 1, 2};
+    c.lhs = mask(Dtype::bool_, 0.6), c.lhs.batch = {2, 1, 1, 2, 1, 1};
+    c.out = mask(Dtype::float32, 0.8), c.out.batch = {3, 1, 2, 1};
+    c.lhs.on_host = c.out.on_host = on_host;
+    verify(c);
+  }
+}
+
 TEST_F(CudaCases, MasksOfAnyLayAndPlace) {
   for (int lay = 0; lay < kLays; ++lay) {
     for (const bool on_host : {false, true}) {
