@@ -67,11 +67,13 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   choice->tile_columns = choice->pairs != nullptr ? 128 : 256 / kSize;
   const std::int64_t least = 512 / kSize / choice->tile_columns;  // tiles of a panel
   choice->unit_rows = 64;
-  choice->chunk = kernels.chunk;
 
   // Where each block of B serves one unit, that packs it for itself.
   const bool rows_differ = c.mask_lhs.present() || c.mask_out.present();
   choice->streams_b = M <= choice->unit_rows && (!rows_differ || M <= c.m.block);
+  // Where k has no gaps the hardware foresees what a longer chunk reads.
+  const bool k_has_gaps = c.mask_lhs.present() || c.mask_rhs.present();
+  choice->chunk = k_has_gaps || choice->streams_b ? kernels.chunk : kernels.long_chunk;
 
   // One row is read at the speed of memory: of long pieces of the rows of B, by the hardware's own prefetchers.
   choice->wide_rows = M == 1 && kernels.row_vectors > 0 && choice->b_plain && choice->pairs == nullptr && !choice->dot;

@@ -198,6 +198,7 @@ constexpr Kernels<float> make_kernels() {
   kernels.lanes = kTilePairs;
   kernels.vectors = 2;
   kernels.chunk = 256;
+  kernels.long_chunk = 256;
   for (int rows = 1; rows <= 2 * kTileRows; ++rows) {
     kernels.micro[1][rows] = rows <= kTileRows ? multiply_runs<1, 1> : multiply_runs<2, 1>;
     kernels.micro[2][rows] = rows <= kTileRows ? multiply_runs<1, 2> : multiply_runs<2, 2>;

@@ -39,6 +39,7 @@ constexpr Kernels<T> make_kernels() {
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 2;
   kernels.chunk = 256;
+  kernels.long_chunk = 2048 / sizeof(T);
   fill_rows<MultiplyAdd<T>, 1, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 2, 6>(kernels);
   fill_wide_rows<MultiplyAdd<T>, 3, 12>(kernels);

@@ -39,6 +39,7 @@ constexpr Kernels<T> make_kernels() {
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 4;
   kernels.chunk = 128;
+  kernels.long_chunk = 2048 / sizeof(T);
   fill_rows<MultiplyAdd<T>, 1, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 2, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 3, 6>(kernels);

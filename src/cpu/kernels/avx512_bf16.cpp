@@ -70,6 +70,7 @@ constexpr Kernels<float> make_kernels() {
   kernels.lanes = 16;
   kernels.vectors = 4;
   kernels.chunk = 128;
+  kernels.long_chunk = 512;
   fill_rows<DotPairs, 1, 8>(kernels);
   fill_rows<DotPairs, 2, 8>(kernels);
   fill_rows<DotPairs, 3, 6>(kernels);

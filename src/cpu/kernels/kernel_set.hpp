@@ -81,6 +81,7 @@ struct Kernels {
   int lanes;                                         // elements of a vector
   int vectors;                                       // of the widest micro-tile: packed panels are lanes * vectors wide
   int chunk;                                         // inner elements to multiply at a time
+  int long_chunk;                                    // where all k are live
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
   int row_vectors;                                   // of the widest micro-tile of one row, or 0: `vectors`

@@ -30,6 +30,7 @@ constexpr Kernels<T> make_kernels() {
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 4;
   kernels.chunk = 256;
+  kernels.long_chunk = 256;
   fill_rows<MultiplyAdd<T>, 1, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 2, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 3, 6>(kernels);

@@ -50,6 +50,7 @@ constexpr Kernels<T> make_kernels() {
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 2;
   kernels.chunk = 256;
+  kernels.long_chunk = 256;
   fill_rows<MultiplyAdd<T>, 1, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 2, 4>(kernels);
   kernels.copy_panel = copy_panel<T>;
