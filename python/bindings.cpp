@@ -112,7 +112,7 @@ nb::tuple dot_result_type(nb::handle x, nb::handle a, nb::handle b, nb::handle b
 }
 
 /// One tuple for each row: operation, input, the operation that its gradient is, that one's arguments as text ("b.T"),
-/// which of m, n and k its blocks are, and whether the cotangent multiplies the result.
+/// and which of m, n and k its blocks are.
 nb::list derivative_table() {
   const auto text = [](const core::Term& term) {
     return std::string(core::name_of(term.name)) + (term.transposed ? ".T" : "");
@@ -124,8 +124,7 @@ nb::list derivative_table() {
       if (term.name != core::Name::nothing) arguments[core::name_of(name)] = text(term);
     }
     rows.append(nb::make_tuple(core::name_of(row.operation), core::name_of(row.input), core::name_of(row.gradient),
-                               arguments, nb::make_tuple(row.blocks[0], row.blocks[1], row.blocks[2]),
-                               row.times_cotangent));
+                               arguments, nb::make_tuple(row.blocks[0], row.blocks[1], row.blocks[2])));
   }
   return rows;
 }
@@ -294,8 +293,7 @@ NB_MODULE(_maskmm, module) {
              nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
              nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::sig(dot_on_device.c_str()));
   module.def("derivative_table", &derivative_table,
-             nb::sig("def derivative_table() -> list[tuple[str, str, str, dict[str, str], tuple[int, int, int], "
-                     "bool]]"),
+             nb::sig("def derivative_table() -> list[tuple[str, str, str, dict[str, str], tuple[int, int, int]]]"),
              "src/core/derivative_table.hpp, for maskmm._derivatives.");
   define("result_type", &result_type, "", "tuple[tuple[int, ...], str]");
   const std::string dot_result =

@@ -159,6 +159,28 @@ def test_what_dead_blocks_hold_does_not_reach_gradients() -> None:
         assert_close(gradient, jax.grad(total(theirs), i)(jnp.asarray(A[0]), INPUTS[1]))
 
 
+def test_a_dead_cotangent_of_the_dot_has_no_effect() -> None:
+    mask_out, x = INPUTS[2][0], jnp.asarray(X[0])
+    inputs = (x, INPUTS[0][0], INPUTS[1], mask_out, *INPUTS[3:])
+
+    def first(fill: float, *inputs: Any) -> Any:
+        cotangent = jnp.where(mask_out == 0, fill, 1.5)
+        return jax.vjp(lambda *t: block_masked_dot(*t[:3], SIZES, *t[3:]), *inputs)[1](cotangent)
+
+    def second(fill: float) -> Any:
+        others = (0, 1, 2, 4, 5)
+        total = lambda *t: sum((g**2).sum() for i, g in enumerate(first(fill, *t)) if i in others)  # noqa: E731
+        return jax.grad(total, others)(*inputs)
+
+    for fill in (np.nan, np.inf):
+        for i, (found, clean) in enumerate(zip(first(fill, *inputs), first(0.0, *inputs), strict=True)):
+            assert i == 3 or np.array_equal(found, clean)
+        for found, clean in zip(second(fill), second(0.0), strict=True):
+            assert np.array_equal(found, clean)
+    by_mask = jax.grad(lambda m: (block_masked_dot(*inputs[:3], SIZES, m, jnp.zeros((3, 3))) * np.nan).sum())
+    assert not np.asarray(by_mask(mask_out)).any()
+
+
 @pytest.mark.parametrize(
     "shapes", [((70,), (70, 40)), ((30, 70), (70,)), ((70,), (70,)), ((4, 30, 70), (70,))]
 )

@@ -211,6 +211,47 @@ def test_what_dead_blocks_hold_does_not_reach_results() -> None:
     b[64:128] = 0
 
 
+def test_a_dead_cotangent_of_the_dot_has_no_effect() -> None:
+    mask_out = INPUTS[2][0]
+    inputs = [normal(70, 50), INPUTS[0][0], INPUTS[1], mask_out, *INPUTS[3:]]
+
+    def dot(*t: Any) -> Any:
+        return block_masked_dot(*t[:3], SIZES, *t[3:])
+
+    def first(fill: float, *inputs: Any) -> Any:
+        return mx.vjp(dot, list(inputs), [mx.where(mask_out == 0, fill, 1.5)])[1]
+
+    def second(fill: float) -> Any:
+        others = (0, 1, 2, 4, 5)
+        total = lambda *t: sum(mx.square(g).sum() for i, g in enumerate(first(fill, *t)) if i in others)  # noqa: E731
+        return mx.grad(total, others)(*inputs)
+
+    for fill in (np.nan, np.inf):
+        for i, (found, clean) in enumerate(zip(first(fill, *inputs), first(0.0, *inputs), strict=True)):
+            assert i == 3 or mx.array_equal(found, clean)
+        for found, clean in zip(second(fill), second(0.0), strict=True):
+            assert mx.array_equal(found, clean)
+
+
+@pytest.mark.parametrize("i", range(6))
+def test_derivatives_of_the_dot(i: int) -> None:
+    inputs = [normal(70, 50), INPUTS[0][0], INPUTS[1], INPUTS[2][0], *INPUTS[3:]]
+
+    def dense(x: Any, *rest: Any) -> Any:
+        product = mx.pad(x * theirs(*rest), [(0, 26), (0, 14)])
+        return product.reshape(3, 32, 4, 16).sum((1, 3))
+
+    def dot(*t: Any) -> Any:
+        return block_masked_dot(*t[:3], SIZES, *t[3:])
+
+    def second(function: Any) -> Any:
+        return lambda *t: sum(mx.square(g).sum() for g in mx.grad(squares(function), (0, 1, 3, 4))(*t))
+
+    assert_close(*(mx.grad(second(function), i)(*inputs) for function in (dot, dense)))
+    stacked = [mx.stack([x, 2 * x]) for x in inputs]
+    assert_close(*(mx.vmap(mx.grad(second(function), i))(*stacked) for function in (dot, dense)))
+
+
 @pytest.mark.parametrize(
     "stream", [mx.cpu, mx.Device(mx.cpu, 0), mx.default_stream(mx.cpu), mx.new_stream(mx.cpu)]
 )

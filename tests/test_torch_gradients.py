@@ -201,6 +201,37 @@ def test_what_is_dead_has_no_effect(device: str) -> None:
     assert not found["a"][dead_a].any()
 
 
+def test_a_dead_cotangent_of_the_dot_has_no_effect(device: str) -> None:
+    """NaN and Inf in the cotangent where mask_out is zero, in first and second order; the mask's own gradient sees
+    them only where the other masks leave something.
+    """
+    inputs, sizes = example_of("dot", device)
+    names = ("x", "a", "b", "mask_lhs", "mask_rhs")
+    dead = inputs["mask_out"] == 0
+    assert dead.any()
+    x = inputs["x"]
+    x[torch_dense.spread(dead, (16, 32), x.shape)] = torch.inf
+
+    def both_orders(fill: float) -> list[Any]:
+        leaves = {name: x.detach().requires_grad_() for name, x in inputs.items()}
+        cotangent = numbers(3, 2, device=device).masked_fill(dead, fill).requires_grad_()
+        result = call(maskmm.block_masked_dot, leaves, sizes)
+        first = torch.autograd.grad(result, [leaves[n] for n in names], cotangent, create_graph=True)
+        second = torch.autograd.grad(
+            sum((g**2).sum() for g in first), [*(leaves[n] for n in names), cotangent]
+        )
+        return [*first, *second]
+
+    clean = both_orders(0.0)
+    assert all(x.isfinite().all() and x.any() for x in clean)
+    for fill in (torch.nan, torch.inf):
+        assert all(torch.equal(x, y) for x, y in zip(both_orders(fill), clean, strict=True))
+
+    inputs["mask_lhs"][:] = 0
+    nan = torch.full((3, 2), torch.nan, device=device, dtype=torch.float64)
+    assert not gradients(ours("dot"), inputs, sizes, ("mask_out",), nan)["mask_out"].any()
+
+
 def test_transposed_and_expanded(device: str) -> None:
     inputs, sizes = example(device)
     spread = {

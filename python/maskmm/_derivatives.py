@@ -13,7 +13,7 @@ and a mask may have size 1 in a block axis.
 ...     mm = staticmethod(maskmm.block_masked_mm)
 ...     dot = staticmethod(maskmm.block_masked_dot)
 ...     transpose = staticmethod(lambda x: x.swapaxes(-1, -2))
-...     multiply = staticmethod(np.multiply)
+...     scaled = staticmethod(lambda x, mask: np.where(mask != 0, x * mask, 0))
 ...     like = staticmethod(lambda gradient, x: gradient.astype(x.dtype))  # no axes are broadcast here
 >>> a, b, mask = np.ones((32, 64)), np.full((64, 32), 2.0), np.array([[0.0, 1.0]])
 >>> inputs = {"a": a, "b": b, "mask_lhs": mask}
@@ -55,9 +55,10 @@ class Functions(Protocol):
     def transpose(self, x: Any, /) -> Any:
         """Axes -1 and -2 swapped: a view where the framework has such."""
 
-    def multiply(self, cotangent: Any, blocks: Any, /) -> Any:
-        """cotangent * blocks, element by element, broadcast, in the cotangent's type: ``blocks`` is a mask of any type,
-        or a dot. Where a mask is bool, False should give 0 whatever the cotangent holds.
+    def scaled(self, x: Any, mask: Any, /) -> Any:
+        """x * mask, element by element, in the type of x; the mask is of any type and broadcasts. Where the mask is
+        zero in that type it is 0, whatever x holds. Differentiable: ``scaled(cotangent, mask)`` by x, and by a
+        floating mask, where it is zero too, ``scaled(cotangent, x)``.
         """
 
     def like(self, gradient: Any, x: Any, /) -> Any:
@@ -68,14 +69,11 @@ class _Rule(NamedTuple):
     gradient: str
     arguments: tuple[str, ...]  # in the order of INPUTS, "" where there is none
     blocks: BlockSizes
-    times_cotangent: bool
 
 
 _RULES = {
-    (operation, name): _Rule(
-        gradient, tuple(arguments.get(i, "") for i in INPUTS[gradient]), blocks, times_cotangent
-    )
-    for operation, name, gradient, arguments, blocks, times_cotangent in derivative_table()
+    (operation, name): _Rule(gradient, tuple(arguments.get(i, "") for i in INPUTS[gradient]), blocks)
+    for operation, name, gradient, arguments, blocks in derivative_table()
 }
 
 
@@ -103,7 +101,7 @@ def vjp(
         name, transposed = text.removesuffix(".T"), text.endswith(".T")
         if name == "weights" and name not in known:
             mask = inputs.get("mask_out")
-            known[name] = cotangent if mask is None else functions.multiply(cotangent, mask)
+            known[name] = cotangent if mask is None else functions.scaled(cotangent, mask)
         value = known.get(name)
         return functions.transpose(value) if transposed and value is not None else value
 
@@ -113,8 +111,6 @@ def vjp(
         arguments = [argument(text) for text in rule.arguments]
         blocks = (block_size[rule.blocks[0]], block_size[rule.blocks[1]], block_size[rule.blocks[2]])
         gradient = _call(functions, rule.gradient, arguments, blocks)
-        if rule.times_cotangent:
-            gradient = functions.multiply(cotangent, gradient)
         gradients[name] = functions.like(gradient, inputs[name])
     return gradients
 

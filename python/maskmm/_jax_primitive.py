@@ -97,10 +97,8 @@ class Functions:
     def transpose(self, x: Any) -> Any:
         return flipped(x) if isinstance(x, Operand) else swapped(x)
 
-    def multiply(self, cotangent: Any, blocks: Any) -> Any:
-        if blocks.dtype == np.bool_:
-            return jnp.where(blocks, cotangent, jnp.zeros((), cotangent.dtype))
-        return cotangent * blocks.astype(cotangent.dtype)
+    def scaled(self, x: Any, mask: Any) -> Any:
+        return scaled(x, mask.astype(x.dtype))
 
     def like(self, gradient: Any, x: Any) -> Any:
         shape = x.stored.shape if isinstance(x, Operand) else x.shape
@@ -127,6 +125,20 @@ def bind(
     )
     stored = [operand.stored for operand in operands.values()]
     return PRIMITIVES[operation].bind(*stored, *there.values(), settings=settings)
+
+
+def _scaled(x: Any, mask: Any) -> Any:
+    return jnp.where(mask != 0, x * mask, 0)
+
+
+def _scaled_jvp(primals: Any, tangents: Any) -> Any:
+    (x, mask), (x_tangent, mask_tangent) = primals, tangents
+    tangent = jnp.where(mask != 0, x_tangent * mask, 0) + jnp.where(x != 0, mask_tangent * x, 0)
+    return scaled(x, mask), tangent
+
+
+scaled: Any = jax.custom_jvp(_scaled)
+scaled.defjvp(_scaled_jvp)
 
 
 def flipped(x: Operand) -> Operand:

@@ -218,7 +218,7 @@ def block_masked_dot_on_device(
     empty: object,
     /,
 ) -> Any: ...
-def derivative_table() -> list[tuple[str, str, str, dict[str, str], tuple[int, int, int], bool]]:
+def derivative_table() -> list[tuple[str, str, str, dict[str, str], tuple[int, int, int]]]:
     """src/core/derivative_table.hpp, for maskmm._derivatives."""
 
 def result_type(

@@ -241,12 +241,7 @@ class _Operation:
             inputs = dict(zip(names, given[1 + marks :], strict=True))
             batched = dict(zip(names, axes[1 + marks :], strict=True))
             rank = max(x.ndim - (batched[name] is not None) for name, x in inputs.items())
-            stacked = {}
-            for name, x in inputs.items():
-                axis = batched[name]
-                x = mx.expand_dims(x, 0) if axis is None else mx.moveaxis(x, axis, 0)
-                stacked[name] = x.reshape(x.shape[0], *(1,) * (rank + 1 - x.ndim), *x.shape[1:])
-            return self(stacked), 0
+            return self({name: _batched(x, batched[name], rank) for name, x in inputs.items()}), 0
 
         return _with_rules(first, vjp, jvp, vmap)
 
@@ -266,10 +261,27 @@ class _Functions:
     def transpose(self, x: Any) -> Any:
         return mx.swapaxes(x, -1, -2)
 
-    def multiply(self, cotangent: Any, blocks: Any) -> Any:
-        if blocks.dtype == mx.bool_:
-            return mx.where(blocks, cotangent, 0)
-        return cotangent * blocks.astype(cotangent.dtype)
+    def scaled(self, x: Any, mask: Any) -> Any:
+        if not mx.issubdtype(mask.dtype, mx.floating):
+            return _scaled(x, mask)
+
+        def vjp(primals: Any, cotangent: Any, output: Any) -> Any:
+            x, mask = primals
+            return self.scaled(cotangent, mask), self.like(self.scaled(cotangent, x), mask)
+
+        def jvp(primals: Any, tangents: Any) -> Any:
+            (x, mask), (x_tangent, mask_tangent) = primals, tangents
+            total = None if x_tangent is None else self.scaled(x_tangent, mask)
+            if mask_tangent is not None:
+                term = self.scaled(mx.broadcast_to(mask_tangent.astype(x.dtype), x.shape), x)
+                total = term if total is None else total + term
+            return total
+
+        def vmap(given: Any, axes: Any) -> Any:
+            rank = max(x.ndim - (axis is not None) for x, axis in zip(given, axes, strict=True))
+            return self.scaled(*(_batched(x, axis, rank) for x, axis in zip(given, axes, strict=True))), 0
+
+        return _with_rules(_scaled, vjp, jvp, vmap)(x, mask)
 
     def like(self, gradient: Any, x: Any) -> Any:
         shape = (1,) * (gradient.ndim - x.ndim) + tuple(x.shape)
@@ -282,6 +294,17 @@ class _Functions:
         named = zip(INPUTS[operation], (*operands, *masks), strict=True)
         there = {name: x for name, x in named if x is not None}
         return _Operation(operation, block_size, self.precision)(there)
+
+
+def _scaled(x: Any, mask: Any) -> Any:
+    mask = mask.astype(x.dtype)
+    return mx.where(mask != 0, x * mask, 0)
+
+
+def _batched(x: Any, axis: int | None, rank: int) -> Any:
+    """With the axis that is mapped over, or one of size 1, in front of ``rank`` others."""
+    x = mx.expand_dims(x, 0) if axis is None else mx.moveaxis(x, axis, 0)
+    return x.reshape(x.shape[0], *(1,) * (rank + 1 - x.ndim), *x.shape[1:])
 
 
 def _with_rules(function: Any, vjp: Any, jvp: Any, vmap: Any) -> Any:

@@ -8,11 +8,12 @@
 //   of mm:   a: mm(g, b.T; O, R.T -> lhs, rhs; L -> out)     mask_out: dot(g, a, b; L, R)
 //            b: mm(a.T, g; L.T, O; R)                        mask_lhs: dot(a, g, b.T; O, R.T)
 //                                                            mask_rhs: dot(b, a.T, g; L.T, O)
-//   of dot:  x: mm(a, b; L, R; P)                            mask_out: h * dot(x, a, b; L, R)
+//   of dot:  x: mm(a, b; L, R; P)                            mask_out: dot(x, a, b; h -> out, L, R)
 //            a: mm(x, b.T; P, R.T; L)                        mask_lhs: dot(a, x, b.T; P, R.T)
 //            b: mm(a.T, x; L.T, P; R)                        mask_rhs: dot(b, a.T, x; L.T, P)
 //
 // The gradient of a mask has no such mask among its arguments: it is defined, and read for, where the mask is zero.
+// P is zero where mask_out is, whatever h holds there: what is dead contributes nothing.
 // The tangent of the result (forward mode) needs no table: it is the sum, over the inputs, of the operation with that
 // input replaced by its tangent.
 #pragma once
@@ -32,7 +33,7 @@ enum class Name : std::uint8_t {
   mask_lhs,
   mask_rhs,
   cotangent,  // of the result
-  weights,    // cotangent * mask_out, block by block: of a dot
+  weights,    // cotangent * mask_out, block by block, of a dot; zero where mask_out is
 };
 enum class Operation : std::uint8_t { mm, dot };
 
@@ -56,7 +57,6 @@ struct Derivative {
   Operation gradient;
   Term x, a, b, mask_out, mask_lhs, mask_rhs;  // what `gradient` is called with
   int blocks[3];                               // its block sizes, as indices into (m, n, k)
-  bool times_cotangent = false;                // the result is multiplied by the cotangent, block by block
 
   constexpr std::array<std::pair<Name, Term>, 6> arguments() const {
     return {{{Name::x, x},
@@ -74,7 +74,7 @@ using enum Name;
 inline constexpr Term aT{a, true}, bT{b, true}, lhsT{mask_lhs, true}, rhsT{mask_rhs, true};
 inline constexpr auto mm = Operation::mm, dot = Operation::dot;
 
-// operation, input, gradient, x, a, b, mask_out, mask_lhs, mask_rhs, blocks, times_cotangent
+// operation, input, gradient, x, a, b, mask_out, mask_lhs, mask_rhs, blocks
 inline constexpr Derivative kRows[] = {
     {mm, a, mm, {}, cotangent, bT, mask_lhs, mask_out, rhsT, {0, 2, 1}},
     {mm, b, mm, {}, aT, cotangent, mask_rhs, lhsT, mask_out, {2, 1, 0}},
@@ -84,7 +84,7 @@ inline constexpr Derivative kRows[] = {
     {dot, x, mm, {}, a, b, weights, mask_lhs, mask_rhs, {0, 1, 2}},
     {dot, a, mm, {}, x, bT, mask_lhs, weights, rhsT, {0, 2, 1}},
     {dot, b, mm, {}, aT, x, mask_rhs, lhsT, weights, {2, 1, 0}},
-    {dot, mask_out, dot, x, a, b, {}, mask_lhs, mask_rhs, {0, 1, 2}, true},
+    {dot, mask_out, dot, x, a, b, cotangent, mask_lhs, mask_rhs, {0, 1, 2}},
     {dot, mask_lhs, dot, a, x, bT, {}, weights, rhsT, {0, 2, 1}},
     {dot, mask_rhs, dot, b, aT, x, {}, lhsT, weights, {2, 1, 0}},
 };

@@ -134,10 +134,10 @@ class _Functions:
         return x.mT
 
     @staticmethod
-    def multiply(cotangent: Tensor, blocks: Tensor) -> Tensor:
-        if blocks.dtype == torch.bool:
-            return torch.where(blocks, cotangent, 0)
-        return (cotangent * blocks).to(cotangent.dtype)
+    def scaled(x: Tensor, mask: Tensor) -> Tensor:
+        function: Any = _Scaled.apply if mask.is_floating_point() else _scaled
+        result: Tensor = function(x, mask)
+        return result
 
     @staticmethod
     def like(gradient: Tensor, x: Tensor) -> Tensor:
@@ -225,6 +225,45 @@ class _Dot(_Function):
 
 
 _FUNCTIONS: dict[str, Any] = {"mm": _Mm, "dot": _Dot}
+
+
+class _Scaled(torch.autograd.Function):
+    """maskmm._derivatives.Functions.scaled for a floating mask."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, mask: Tensor) -> Tensor:
+        return _scaled(x, mask)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        (cotangent,), (x, mask) = cotangents, ctx.saved_tensors
+        by_x, by_mask = ctx.needs_input_grad
+        return (
+            _Functions.scaled(cotangent, mask) if by_x else None,
+            _Functions.like(_Functions.scaled(cotangent, x), mask) if by_mask else None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        (x_tangent, mask_tangent), (x, mask) = tangents, ctx.saved_tensors
+        terms = []
+        if x_tangent is not None:
+            terms.append(_Functions.scaled(x_tangent, mask))
+        if mask_tangent is not None:
+            terms.append(_Functions.scaled(mask_tangent.to(x.dtype).expand_as(x), x))
+        return sum(terms[1:], terms[0])
+
+
+def _scaled(x: Tensor, mask: Tensor) -> Tensor:
+    mask = mask.to(x.dtype)
+    return torch.where(mask != 0, x * mask, 0)
 
 
 def _register(operator: Any, operation: str) -> None:
