@@ -110,9 +110,13 @@ def choose(
             welcome as masks anywhere.
     """
     front = kind = None
+    kinds = 0
     arrays = (x, a, b, mask_out, mask_lhs, mask_rhs, out)
     for array in arrays:
-        if array is None or type(array) is np.ndarray or type(array) is kind:
+        if array is None or type(array) is kind:
+            continue
+        kinds += 1
+        if type(array) is np.ndarray:
             continue
         own = _front_of(array)
         if own is None or own is front:
@@ -120,8 +124,8 @@ def choose(
         if front is not None:
             raise _mixed(arrays)
         front, kind = own, type(array)
-    if front is None:
-        return None
+    if front is None or kinds == 1:
+        return front
     for array in (a, b, x, out):
         if array is not None and type(array) is not kind and _front_of(array) is not front:
             raise _mixed(arrays)

@@ -115,7 +115,10 @@ def _stream_of(a: Any) -> int:
 
 def _empty(shape: tuple[int, ...], dtype: str, device_index: int) -> tuple[torch.Tensor, int]:
     try:
-        result = torch.empty(shape, dtype=_RESULTS[dtype], device=device_index if device_index >= 0 else _CPU)
+        device = device_index if device_index >= 0 else _CPU
+        result = torch.empty(
+            *shape or ((),), dtype=_RESULTS[dtype], device=device
+        )  # numbers parse faster than a tuple
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or any(
             words in str(error) for words in ("overflow", "can't allocate", "not enough memory")

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from maskmm import _derivatives
 from maskmm._choice import as_stream
@@ -21,6 +23,7 @@ __all__ = ["block_masked_dot", "block_masked_mm", "explain", "takes"]
 
 _MASKS = ("mask_out", "mask_lhs", "mask_rhs")
 _is_any_autocast_enabled = torch._C._is_any_autocast_enabled
+_is_grad_enabled = torch.is_grad_enabled
 
 
 def takes(x: Any) -> bool:
@@ -136,13 +139,22 @@ def block_masked_dot(
 
 
 def _is_direct(arguments: tuple[Any, ...]) -> bool:
-    """Neither gradients nor tangents, transforms, tracing or autocast are at work: numbers in, numbers out."""
-    return not (
-        _is_any_autocast_enabled()
-        or _direct.is_watched()
-        or is_differentiated(arguments)
-        or not _direct.is_plain(arguments)
-    )
+    """Neither gradients nor tangents, transforms, tracing or autocast are at work: numbers in, numbers out. One loop
+    for what is_differentiated and is_plain ask: this is a twentieth of a small call.
+    """
+    if _is_any_autocast_enabled() or _direct.is_watched() or forward_ad._current_level >= 0:
+        return False
+    with_gradients = _is_grad_enabled()
+    for x in arguments:
+        if x is None:
+            continue
+        kind = type(x)
+        if kind is Tensor or kind is Parameter:
+            if x.is_meta or (with_gradients and x.requires_grad):
+                return False
+        elif isinstance(x, Tensor):
+            return False
+    return True
 
 
 def _differentiable(
