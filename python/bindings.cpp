@@ -267,6 +267,19 @@ NB_MODULE(_maskmm, module) {
       "expect_dtype", [](const char* argument, const char* dtype) { expect_dtype(argument, dtype); },
       nb::arg("argument"), nb::arg("dtype"),
       "Refuses an element type that maskmm has no name for.\n\nRaises:\n    TypeError: it names argument and type.");
+  module.def(
+      "expect_mask",
+      [](const char* argument, nb::handle mask) {
+        Keeper keeper;
+        const View view = borrow_mask(mask, argument, keeper);
+        if (is_complex(view.dtype)) {
+          throw type_error(std::string(argument) + ": expected bool, an integer or a float type, got " +
+                           name_of(view.dtype));
+        }
+      },
+      nb::arg("argument"), nb::arg("mask").none(), nb::sig("def expect_mask(argument: str, mask: object) -> None"),
+      "Refuses what no front takes for a mask: all but arrays of known types in host memory and numbers.\n\n"
+      "Raises:\n    TypeError, ValueError: it names the argument.");
   const auto define = [&]<class... More>(const char* name, auto function, const char* more, const char* result,
                                          More... more_arguments) {
     const std::string signature = std::string("def ") + name +

@@ -51,6 +51,9 @@ string without_prefix(nb::handle object) {  // torch.float32: float32
     throw type_error(string(name) + ": expected a tensor with strided elements in memory, got a " + class_name(object) +
                      " of layout " + layout);
   }
+  if (nb::cast<bool>(object.attr("is_nested"))) {
+    throw type_error(string(name) + ": expected a tensor with strided elements in memory, got a nested one");
+  }
   expect_dtype(name, without_prefix(object.attr("dtype")).c_str());
   const nb::object device = object.attr("device");
   throw device_error(string(name) + ": expected a tensor in CPU memory or on a CUDA GPU, got one on " +

@@ -162,7 +162,7 @@ ERRORS: dict[str, tuple[type[Exception], str, Any]] = {
     ),
     "precision": (ValueError, "^precision: expected 'ieee' or", lambda a, b: block_masked_mm(a, b, precision="")),
     "precision's type": (TypeError, "^precision: ", lambda a, b: block_masked_mm(a, b, precision=3)),
-    "object": (TypeError, "^mask_out: expected an array, got object", lambda a, b: block_masked_mm(a, b, 32, object())),
+    "object": (TypeError, "^mask_out: expected an array .NumPy, ", lambda a, b: block_masked_mm(a, b, 32, object())),
     "stream": (TypeError, "^stream: expected None", lambda a, b: block_masked_mm(a, b, stream=maskmm.cpu)),
     "out": (TypeError, "^out: expected None", lambda a, b: block_masked_mm(a, b, out=a)),
     "x": (

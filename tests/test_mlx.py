@@ -278,7 +278,7 @@ ERRORS: dict[str, tuple[type[Exception], str, Any]] = {
     "numpy": (TypeError, r"^b: expected an mlx\.core\.array, got numpy", lambda a: block_masked_mm(a, np.ones(9))),
     "object": (
         TypeError,
-        r"^mask_out: expected an mlx\.core\.array, got object$",
+        r"^mask_out: expected an array \(NumPy, buffer protocol or DLPack\), got object$",
         lambda a: block_masked_mm(a, B, 64, object()),
     ),
     "gpu": (ValueError, "^stream: expected one on the CPU, ", lambda a: block_masked_mm(a, B, stream=mx.gpu)),

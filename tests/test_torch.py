@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,26 @@ def test_what_is_dead_has_no_effect(device: str) -> None:
     assert torch.equal(call(maskmm.block_masked_mm, inputs, sizes), clean)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_negations_still_to_be_done(device: str, grad: bool) -> None:
+    inputs, sizes = example(device)
+    lazy = {name: torch._neg_view(x) for name, x in inputs.items()}
+    plain = {name: -x for name, x in inputs.items()}
+    if grad:
+        lazy["b"].requires_grad_()
+    for function in (maskmm.block_masked_mm, maskmm.explain):
+        found, expected = (call(function, given, sizes) for given in (lazy, plain))
+        assert found == expected if function is maskmm.explain else torch.equal(found, expected)
+
+    def loss(product: Any) -> Any:  # its derivative is such a view
+        return torch.complex(torch.zeros_like(product), product).conj().imag.sum()
+
+    a = inputs["a"].requires_grad_()
+    (by_a,) = torch.autograd.grad(loss(call(maskmm.block_masked_mm, inputs, sizes)), a)
+    (negative,) = torch.autograd.grad(-call(maskmm.block_masked_mm, inputs, sizes).sum(), a)
+    assert torch.equal(by_a, negative)
+
+
 def test_writing_to_out_shows_in_its_version(device: str) -> None:
     x = numbers(8, 8, device=device, dtype=torch.float32)
     out = torch.ones(8, 8, device=device)
@@ -162,8 +183,14 @@ ERRORS: list[tuple[Make, type[Exception], str]] = [
     (lambda x: ((x(64, 64), x(64, 64).to(torch.complex64)), {}), TypeError, f"b: {OPERAND} complex64"),
     (lambda x: ((x(64, 64), x(64, 64).to_sparse()), {}), TypeError,
      "b: expected a tensor with strided elements in memory, got a Tensor of layout sparse_coo"),
-    (lambda x: ((x(64, 64), torch._neg_view(x(64, 64))), {}), TypeError,
+    (lambda x: ((x(64, 64), torch._neg_view(x(64, 64))), {"out": x(64, 64)}), TypeError,
      "b: a view with a negation still to be done; pass b.resolve_neg()"),
+    (lambda x: ((x(64, 64), torch.nested.nested_tensor([x(64, 64)])), {}), TypeError,
+     "b: expected a tensor with strided elements in memory, got a nested one"),
+    (lambda x: ((torch.nested.nested_tensor([x(64, 64)], layout=torch.jagged), x(64, 64)), {}), TypeError,
+     "a: expected a tensor with strided elements in memory, got a nested one"),
+    (lambda x: ((x(64, 64).cpu(), x(64, 64).cpu().requires_grad_()), {"mask_lhs": x(1, 1).to("meta")}), ValueError,
+     "mask_lhs: expected an array on cpu:0 as a is, got one on meta:0"),
     (lambda x: ((x(64, 64), x(64, 64)), {"mask_out": [[True]]}), TypeError,
      "mask_out: expected an array (NumPy, buffer protocol or DLPack), got list"),
     (lambda x: ((x(64, 64), x(32, 64)), {}), ValueError,
@@ -203,7 +230,9 @@ def test_errors(device: str, make: Make, error: Any, message: str) -> None:
     def ones(*shape: int) -> Any:
         return torch.ones(shape, device=device)
 
-    arguments, keywords = make(ones)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of nested tensors
+        arguments, keywords = make(ones)
     with pytest.raises(error) as raised:
         maskmm.block_masked_mm(*arguments, **keywords)
     assert type(raised.value) is error

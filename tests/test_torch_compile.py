@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -150,6 +151,32 @@ def test_autocast(device: str, dtype: Any) -> None:
     exact = inputs["b"].detach().clone().requires_grad_()
     product({**inputs, "b": exact}, sizes).sum().backward()
     torch.testing.assert_close(inputs["b"].grad, exact.grad, rtol=2e-2, atol=0.2)
+
+
+def test_out_under_autocast_and_modes(device: str) -> None:
+    a, b = (numbers(64, 64, device=device, dtype=torch.bfloat16, seed=i) for i in (1, 2))
+    expected = maskmm.block_masked_mm(a, b)
+    for context in (lambda: torch.autocast(device, torch.bfloat16), lambda: torch.device(device)):
+        out = torch.empty_like(expected)
+        with context():
+            assert maskmm.block_masked_mm(a, b, out=out) is out
+            assert torch.equal(out, expected)
+            with pytest.raises(ValueError, match=r"^out: overlaps a in memory$"):
+                maskmm.block_masked_mm(a, b, out=a)
+            with pytest.raises(TypeError, match=r"^out: expected bfloat16, got float32$"):
+                maskmm.block_masked_mm(a, b, out=a.float())
+            with pytest.raises(ValueError, match=r"^out: expected shape \(64, 64\), got \(2, 2\)$"):
+                maskmm.block_masked_mm(a, b, out=a[:2, :2].clone())
+
+
+@pytest.mark.parametrize("mask", [np.array([[1.0, 0], [0, 2]]), np.array([[True, False]]), 2.0, True, 3])
+def test_a_mask_that_is_no_tensor_is_compiled(device: str, mask: Any) -> None:
+    a = numbers(64, 64, device=device)
+
+    def f(a: Any) -> Any:
+        return maskmm.block_masked_mm(a, a, 32, mask_lhs=mask)
+
+    assert torch.equal(torch.compile(f, fullgraph=True, backend="aot_eager")(a), f(a))
 
 
 def test_a_stream_cannot_be_compiled(device: str) -> None:

@@ -166,6 +166,14 @@ def expect_dtype(argument: str, dtype: str) -> None:
         TypeError: it names argument and type.
     """
 
+def expect_mask(argument: str, mask: object) -> None:
+    """
+    Refuses what no front takes for a mask: all but arrays of known types in host memory and numbers.
+
+    Raises:
+        TypeError, ValueError: it names the argument.
+    """
+
 def block_masked_mm(
     a: object,
     b: object,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maskmm import _abstract, _derivatives
+from maskmm import _abstract, _derivatives, _maskmm
 from maskmm._derivatives import INPUTS
 from maskmm._jax_primitive import Operand, bind
 
@@ -148,13 +148,11 @@ def _call(
         block_size = _plain(block_size)
     if type(precision) is not str:
         precision = _plain(precision)
+    names = INPUTS[operation]
+    operands = tuple([_operand(name, x) for name, x in zip(names, operands, strict=False)])
+    masks = tuple([_mask(name, x) for name, x in zip(names[-3:], masks, strict=True)])
     try:
         return _compiled(operation, operands, masks, block_size, precision)
-    except TypeError:
-        for name, x in zip(INPUTS[operation], (*operands, *masks), strict=True):
-            if not _is_array(x) and (x is not None or not name.startswith("mask")):
-                raise TypeError(f"{name}: expected an array, got {type(x).__name__}") from None
-        raise
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise MemoryError(f"no memory for the result or the workspace: {error}") from error
@@ -166,10 +164,24 @@ def _plain(setting: Any) -> Any:
     return int(setting) if isinstance(setting, np.integer) else _Wrong(setting)
 
 
-def _is_array(x: Any) -> bool:
-    return isinstance(x, jax.Array | np.ndarray | np.generic | bool | int | float | complex) or hasattr(
-        x, "__jax_array__"
-    )
+def _operand(name: str, x: Any) -> Any:
+    if isinstance(x, _ARRAYS) or hasattr(x, "__jax_array__"):
+        return x
+    raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
+
+
+def _mask(name: str, x: Any) -> Any:
+    if x is None or isinstance(x, jax.Array) or hasattr(x, "__jax_array__"):
+        return x
+    _maskmm.expect_mask(name, x)
+    if isinstance(x, bool | float):
+        return x
+    if isinstance(x, int):  # jit takes 32 bits
+        return x if abs(x) < 2**31 else float(x)
+    return np.asarray(x)
+
+
+_ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
 class _Wrong:

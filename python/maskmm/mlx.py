@@ -139,10 +139,11 @@ def _call(
 ) -> Any:
     _check_stream(stream)
     inputs = {}
+    wide = any(isinstance(x, mx.array) and x.dtype == mx.float64 for x in operands)
     for name, x in zip(INPUTS[operation], (*operands, *masks), strict=True):
         if name.startswith("mask"):
             if x is not None:
-                inputs[name] = x if isinstance(x, mx.array) else _mask(name, x)
+                inputs[name] = x if isinstance(x, mx.array) else _mask(name, x, wide)
         elif isinstance(x, mx.array):
             inputs[name] = x
         else:
@@ -315,11 +316,15 @@ def _with_rules(function: Any, vjp: Any, jvp: Any, vmap: Any) -> Any:
     return result
 
 
-def _mask(name: str, x: Any) -> Any:
-    try:
-        return mx.array(x)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected an mlx.core.array, got {type(x).__name__}") from error
+def _mask(name: str, x: Any, wide: bool) -> Any:
+    """A mask that came as a number or another array. float64 becomes float32 unless an operand is ``wide``."""
+    _maskmm.expect_mask(name, x)
+    x = np.array(x, order="C")
+    if x.dtype.name == "bfloat16":  # of ml_dtypes
+        return mx.array(x.view(np.uint16)).view(mx.bfloat16)
+    if x.dtype == np.float64 and wide:
+        return mx.array(x.view(np.uint64)).view(mx.float64)
+    return mx.array(x)
 
 
 def _name(dtype: Any) -> str:

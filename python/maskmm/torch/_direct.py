@@ -40,7 +40,8 @@ def block_masked_dot(x: Any, a: Any, b: Any, *rest: Any) -> Any:
 
 def explain(a: Any, *rest: Any) -> tuple[Device, str, str, str, int, float, int]:
     function: Any = _maskmm.explain_on_device
-    explanation: tuple[Device, str, str, str, int, float, int] = function(a, *rest, _stream_of(a))
+    arguments = (*_negated((a, *rest[:-3])), *rest[-3:])
+    explanation: tuple[Device, str, str, str, int, float, int] = function(*arguments, _stream_of(a))
     return explanation
 
 
@@ -57,6 +58,12 @@ def result_type(
     function: Any = _maskmm.result_type
     shape, dtype = function(*views[:2], block_size, *views[2:], None, None, "ieee")
     return shape, _RESULTS[dtype]
+
+
+def check(operation: str, inputs: tuple[Any, ...], block_size: Any, out: Any, precision: Any) -> None:
+    """Raises what the call would raise for these tensors in memory."""
+    function: Any = _maskmm.result_type if operation == "mm" else _maskmm.dot_result_type
+    function(*inputs[:-3], block_size, *inputs[-3:], None, out, precision)
 
 
 def on_stream(stream: Any) -> AbstractContextManager[Any]:
@@ -94,11 +101,17 @@ def is_plain(tensors: tuple[Any, ...]) -> bool:
 
 def _call(function: Any, arguments: tuple[Any, ...]) -> Any:
     stream, out = arguments[-3:-1]
-    if isinstance(stream, Stream) and stream.device.type is DeviceType.gpu:
-        with on_stream(stream):
+    try:
+        if isinstance(stream, Stream) and stream.device.type is DeviceType.gpu:
+            with on_stream(stream):
+                result = function(*arguments, _stream_of(arguments[0]), _empty)
+        else:
             result = function(*arguments, _stream_of(arguments[0]), _empty)
-    else:
-        result = function(*arguments, _stream_of(arguments[0]), _empty)
+    except TypeError:  # only now are views with a negation still to be done looked for
+        inputs = arguments[:-3]
+        if out is not None or not any(isinstance(x, torch.Tensor) and x.is_neg() for x in inputs):
+            raise
+        return _call(function, (*_negated(inputs), *arguments[-3:]))
     if out is None:
         return result
     if not out.is_inference():
@@ -108,8 +121,16 @@ def _call(function: Any, arguments: tuple[Any, ...]) -> Any:
     return out
 
 
+def _negated(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Lazy negations carried out: torch's derivatives of complex numbers make such views."""
+    return tuple([x.resolve_neg() if isinstance(x, torch.Tensor) else x for x in arguments])
+
+
 def _stream_of(a: Any) -> int:
-    handle: int = _current_stream(a.get_device()) if a.is_cuda else 0
+    try:
+        handle: int = _current_stream(a.get_device()) if a.is_cuda else 0
+    except AttributeError:
+        raise TypeError(f"a: expected a torch.Tensor, got {type(a).__name__}") from None
     return handle
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from maskmm import _derivatives
+from maskmm import _derivatives, _maskmm
 from maskmm._choice import as_stream
 from maskmm._maskmm import Device, DeviceType, Stream
 from maskmm.torch import _direct
@@ -21,9 +21,11 @@ from maskmm.torch._direct import explain
 __all__ = ["block_masked_dot", "block_masked_mm", "explain", "takes"]
 
 
+_HOST = torch.device("cpu")
 _MASKS = ("mask_out", "mask_lhs", "mask_rhs")
 _is_any_autocast_enabled = torch._C._is_any_autocast_enabled
 _is_grad_enabled = torch.is_grad_enabled
+_has_transforms = torch._C._are_functorch_transforms_active
 
 
 def takes(x: Any) -> bool:
@@ -91,15 +93,14 @@ def block_masked_mm(
     tensor([[262144., 262144.]])
     """
     result: Tensor
-    if not torch.compiler.is_compiling() and _is_direct((a, b, mask_out, mask_lhs, mask_rhs, out)):
+    is_direct = not torch.compiler.is_compiling() and _is_direct((a, b, mask_out, mask_lhs, mask_rhs, out))
+    if not is_direct or _is_any_autocast_enabled():
+        a, b = _autocast(a, b)
+    if is_direct:
         result = _direct.block_masked_mm(
             a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision
         )
         return result
-    device = a.device.type
-    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        a, b = (x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in (a, b))
     inputs = {"a": a, "b": b, "mask_out": mask_out, "mask_lhs": mask_lhs, "mask_rhs": mask_rhs}
     result = _differentiable("mm", mm, inputs, block_size, stream, out, precision)
     return result
@@ -133,16 +134,17 @@ def block_masked_dot(
             x, a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision
         )
         return result
+    _expect_tensors(x=x, a=a, b=b)
     inputs = {"x": x, "a": a, "b": b, "mask_out": mask_out, "mask_lhs": mask_lhs, "mask_rhs": mask_rhs}
     result = _differentiable("dot", dot, inputs, block_size, stream, out, precision)
     return result
 
 
 def _is_direct(arguments: tuple[Any, ...]) -> bool:
-    """Neither gradients nor tangents, transforms, tracing or autocast are at work: numbers in, numbers out. One loop
+    """Neither gradients nor tangents, transforms or tracing are at work: numbers in, numbers out. One loop
     for what is_differentiated and is_plain ask: this is a twentieth of a small call.
     """
-    if _is_any_autocast_enabled() or _direct.is_watched() or forward_ad._current_level >= 0:
+    if _direct.is_watched() or forward_ad._current_level >= 0:
         return False
     with_gradients = _is_grad_enabled()
     for x in arguments:
@@ -155,6 +157,26 @@ def _is_direct(arguments: tuple[Any, ...]) -> bool:
         elif isinstance(x, Tensor):
             return False
     return True
+
+
+def _expect_tensors(**operands: Any) -> None:
+    for name, x in operands.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
+
+
+def _autocast(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Of autocast's type, where that is on for a's device."""
+    _expect_tensors(a=a, b=b)
+    device = a.device.type
+    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
+        return a, b
+    dtype = torch.get_autocast_dtype(device)
+
+    def cast(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x
+
+    return cast(a), cast(b)
 
 
 def _differentiable(
@@ -170,12 +192,20 @@ def _differentiable(
         raise TypeError(
             "out: expected none where a gradient is asked for; call it under torch.no_grad(), or without out"
         )
+    if out is not None and not torch.compiler.is_compiling() and not _has_transforms():
+        tensors = tuple(inputs.values())
+        if _direct.is_plain((*tensors, out)):
+            _direct.check(operation, tensors, block_size, out, precision)
     sizes = _sizes(block_size)
     result_axes, has_all_axes, device = None, True, inputs["a"].device
     for name, x in inputs.items():
         if x is not None:
             if name in _MASKS:
-                inputs[name] = x = _as_tensor(x, device)
+                inputs[name] = x = _as_tensor(name, x, device)
+            if x.is_nested:
+                raise TypeError(
+                    f"{name}: expected a tensor with strided elements in memory, got a nested one"
+                )
             has_all_axes = has_all_axes and x.dim() >= 2
     if not has_all_axes:
         inputs, result_axes = _canonical(operation, inputs, sizes)
@@ -191,9 +221,11 @@ def _differentiable(
         result = result.reshape(_derivatives.result_shape(tuple(result.shape), *result_axes))
     if out is None:
         return result
-    if out.shape != result.shape or out.dtype != result.dtype:
-        expected = f"shape {tuple(result.shape)} and type {result.dtype}"
-        raise ValueError(f"out: expected {expected}, got shape {tuple(out.shape)} and type {out.dtype}")
+    if out.shape != result.shape:
+        raise ValueError(f"out: expected shape {tuple(result.shape)}, got {tuple(out.shape)}")
+    if out.dtype != result.dtype:
+        expected, got = (str(x.dtype).removeprefix("torch.") for x in (result, out))
+        raise TypeError(f"out: expected {expected}, got {got}")
     return out.copy_(result)
 
 
@@ -233,10 +265,19 @@ def _sizes(block_size: Any) -> Any:
     return (operator.index(block_size),) * 3
 
 
-def _as_tensor(mask: Any, device: torch.device) -> Tensor:
-    """A mask that came as a NumPy array or a number, or that lies elsewhere, as a tensor on the device."""
+def _as_tensor(name: str, mask: Any, device: torch.device) -> Tensor:
+    """A mask that came as a NumPy array or a number, or that lies on the host, as a tensor on the device."""
     if isinstance(mask, Tensor):
-        return mask if mask.device == device else mask.to(device)
+        if mask.device not in (device, _HOST):
+            places = (f"{d.type.replace('cuda', 'gpu')}:{d.index or 0}" for d in (device, mask.device))
+            raise ValueError("{}: expected an array on {} as a is, got one on {}".format(name, *places))
+        return mask.to(device)
+    if torch.compiler.is_compiling():
+        if not isinstance(mask, np.ndarray | bool | int | float):
+            kind = type(mask).__name__
+            raise TypeError(f"{name}: expected a tensor, a NumPy array or a number, got {kind}")
+        return torch.as_tensor(mask, device=device, dtype=torch.float64 if isinstance(mask, float) else None)
+    _maskmm.expect_mask(name, mask)
     if isinstance(mask, bool | int | float):
         return torch.tensor(mask, device=device, dtype=torch.float64 if isinstance(mask, float) else None)
     array = np.asarray(mask)
