@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import maskmm
 from maskmm.torch import BlockMaskedLinear, patterns
@@ -114,11 +115,89 @@ def test_wrong_arguments(device: str) -> None:
         ValueError, match=r"^block_mask: expected \(3, 7\) of torch\.bool for block_size \(32, 16\), "
     ):
         BlockMaskedLinear(100, 70, block_size=(32, 16), block_mask=wrong)
+    for mask, kind in ((np.ones((3, 7), bool), "ndarray"), ([[True]], "list"), (True, "bool")):
+        with pytest.raises(TypeError, match=rf"^block_mask: expected a torch\.Tensor, got {kind}$"):
+            BlockMaskedLinear(100, 70, block_size=(32, 16), block_mask=mask)
     layer, dense = pair(device)
+    with pytest.raises(TypeError, match=r"^x: expected a torch\.Tensor, got ndarray$"):
+        layer(np.ones((5, 100)))
     with pytest.raises(ValueError, match=r"^x: expected \(\.\.\., 100\), got \(5, 99\)$"):
         layer(torch.ones(5, 99, device=device))
     with pytest.raises(ValueError, match=r"^density: expected 0 to 1, got 2$"):
         BlockMaskedLinear.from_linear(dense, 2)
+
+
+NO_SIZE = "block_size: expected an int or a tuple of two ints (rows, columns), got"
+SIZES = "block_size: expected 16, 32, 64, 128 or 256, got"
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        ({"block_size": (64,)}, TypeError, f"{NO_SIZE} (64,)"),
+        ({"block_size": "a"}, TypeError, f"{NO_SIZE} str"),
+        ({"block_size": 64.0}, TypeError, f"{NO_SIZE} float"),
+        ({"block_size": True}, TypeError, f"{NO_SIZE} bool"),
+        ({"block_size": (16, None)}, TypeError, f"{NO_SIZE} (16, None)"),
+        ({"block_size": 0}, ValueError, f"{SIZES} 0"),
+        ({"block_size": (64, 17)}, ValueError, f"{SIZES} 17"),
+        ({"precision": "fast"}, ValueError, "precision: expected 'ieee' or 'tf32', got 'fast'"),
+        ({"density": 2}, ValueError, "density: expected 0 to 1, got 2"),
+    ],
+)
+def test_wrong_settings(device: str, more: Any, error: type[Exception], message: str) -> None:
+    dense = torch.nn.Linear(64, 64, device=device)
+    for make in (
+        lambda: BlockMaskedLinear(64, 64, device=device, **more),
+        lambda: BlockMaskedLinear.from_linear(dense, **{"density": 0.5, **more}),
+    ):
+        with pytest.raises(error) as raised:
+            make()
+        assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("shape", [(0, 64), (64, 0), (0, 0)])
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_empty(device: str, shape: tuple[int, int]) -> None:
+    inputs, outputs = shape
+    dense = torch.nn.Linear(inputs, outputs, device=device)
+    for layer in (
+        BlockMaskedLinear(inputs, outputs, device=device),
+        BlockMaskedLinear.from_linear(dense, 0.5),
+    ):
+        assert repr(layer).endswith("density=0.000)")
+        for batch in ((), (3,), (2, 0), (2, 3)):
+            x = torch.ones(*batch, inputs, device=device, requires_grad=True)
+            y = layer(x)
+            assert torch.equal(y, layer.bias.expand(*batch, outputs))
+            y.sum().backward()
+            assert x.grad is not None
+            assert not x.grad.any()
+
+
+def test_meta_and_fakes(device: str) -> None:
+    layer = BlockMaskedLinear(100, 70, device="meta")
+    assert (
+        repr(layer) == "BlockMaskedLinear(in_features=100, out_features=70, bias=True, block_size=(64, 64))"
+    )
+    assert layer(torch.ones(3, 100, device="meta")).shape == (3, 70)
+    original = BlockMaskedLinear(100, 70, device=device)
+    loaded = layer.to_empty(device=device)
+    loaded.load_state_dict(original.state_dict())
+    x = numbers(3, 100, device=device, dtype=torch.float32)
+    assert torch.equal(loaded(x), original(x))
+    with FakeTensorMode():
+        fake = BlockMaskedLinear(100, 70, device=device)
+        assert fake(torch.ones(3, 100, device=device)).shape == (3, 70)
+
+
+def test_initial_numbers(device: str) -> None:
+    torch.manual_seed(1)
+    layer = BlockMaskedLinear(1024, 1024, density=0.25, device=device)
+    live = layer.weight[layer.element_mask()]
+    for x in (live, layer.bias):
+        assert 0.9 / 16 < x.abs().max() <= 1 / 16
+    assert live.numel() == layer.weight.count_nonzero()
 
 
 def test_it_compiles(device: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ class BlockMaskedLinear(torch.nn.Module):
         density: the share of blocks to keep where there is no block_mask.
         block_size: of the weight, one for both or ``(rows, columns)``; each 16, 32, 64, 128 or 256.
         precision: "ieee" or "tf32", as in ``block_masked_mm``.
-        device, dtype: of weight and bias.
+        device, dtype: of weight and bias. On the meta device the mask has a shape only: load a state before use.
 
     Attributes:
         weight: (out_features, in_features), a parameter. Its dropped blocks are zero at first and get no gradient.
@@ -35,6 +34,9 @@ class BlockMaskedLinear(torch.nn.Module):
 
     Leading axes of x count as rows of one product, so that the weight's gradient is a single product over all
     of them. In that product a block is kept or dropped as the mask says: nothing else of the gradient is computed.
+
+    Raises:
+        ValueError, TypeError: a block size, block_mask, density or precision that does not do; x, when called.
 
     >>> import torch
     >>> from maskmm.torch import BlockMaskedLinear
@@ -63,11 +65,15 @@ class BlockMaskedLinear(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.precision = in_features, out_features, precision
-        self.block_size = block_size if isinstance(block_size, tuple) else (block_size, block_size)
+        self.block_size = _checked_sizes(block_size)
+        if precision not in ("ieee", "tf32"):
+            raise ValueError(f"precision: expected 'ieee' or 'tf32', got {precision!r}")
         rows, columns = self.block_size
         shape = (-(-out_features // rows), -(-in_features // columns))
         if block_mask is None:
             block_mask = patterns.random(shape, density, device=device)
+        elif not isinstance(block_mask, Tensor):
+            raise TypeError(f"block_mask: expected a torch.Tensor, got {type(block_mask).__name__}")
         elif tuple(block_mask.shape) != shape or block_mask.dtype != torch.bool:
             got = f"{tuple(block_mask.shape)} of {block_mask.dtype}"
             raise ValueError(
@@ -83,12 +89,12 @@ class BlockMaskedLinear(torch.nn.Module):
 
     def reset_parameters(self) -> None:
         """Uniform numbers as of ``torch.nn.Linear`` for as many inputs as are left on average; zeros elsewhere."""
-        live = self.in_features * self.density
-        bound = 1 / math.sqrt(live) if live > 0 else 0.0
         with torch.no_grad():
-            self.weight.uniform_(-bound, bound).mul_(self.element_mask())
+            live = self.in_features * self.block_mask.mean(dtype=torch.float32)  # stays on the device
+            bound = torch.where(live > 0, live.rsqrt(), 0)
+            self.weight.uniform_(-1, 1).mul_(bound).mul_(self.element_mask())
             if self.bias is not None:
-                self.bias.uniform_(-bound, bound)
+                self.bias.uniform_(-1, 1).mul_(bound)
 
     @classmethod
     def from_linear(
@@ -104,7 +110,7 @@ class BlockMaskedLinear(torch.nn.Module):
         if not 0 <= density <= 1:
             raise ValueError(f"density: expected 0 to 1, got {density}")
         weight = linear.weight.detach()
-        rows, columns = block_size if isinstance(block_size, tuple) else (block_size, block_size)
+        rows, columns = _checked_sizes(block_size)
         ones = torch.ones(1, 1, dtype=torch.float32, device=weight.device).expand_as(weight)
         squares, counts = (_block_sums(x, rows, columns) for x in (weight.float() ** 2, ones))
         order = (squares / counts).flatten().argsort(descending=True, stable=True)
@@ -129,7 +135,7 @@ class BlockMaskedLinear(torch.nn.Module):
     @property
     def density(self) -> float:
         """The share of blocks that are kept. Waits for the device."""
-        return float(self.block_mask.float().mean()) if self.block_mask.numel() else 0.0
+        return float(self.block_mask.mean(dtype=torch.float32)) if self.block_mask.numel() else 0.0
 
     def element_mask(self) -> Tensor:
         """(out_features, in_features), bool: block_mask for each element of the weight."""
@@ -138,10 +144,12 @@ class BlockMaskedLinear(torch.nn.Module):
         return full[: self.out_features, : self.in_features]
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x: expected a torch.Tensor, got {type(x).__name__}")
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"x: expected (..., {self.in_features}), got {tuple(x.shape)}")
         rows, columns = self.block_size
-        flat = x.reshape(-1, self.in_features)
+        flat = x.flatten(end_dim=-2) if x.dim() > 1 else x[None]
         block_size = (ROW_BLOCK, rows, columns)
         y = block_masked_mm(
             flat,
@@ -155,17 +163,33 @@ class BlockMaskedLinear(torch.nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
+        density = "" if self.block_mask.is_meta else f", density={self.density:.3f}"
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
-            f"block_size={self.block_size}, density={self.density:.3f}"
+            f"block_size={self.block_size}{density}"
         )
 
 
+BLOCK_SIZES = (16, 32, 64, 128, 256)
 ROW_BLOCK = 64  # along x's rows, where no mask ever is
+
+
+def _checked_sizes(block_size: Any) -> tuple[int, int]:
+    """The rows and columns of a block."""
+    sizes = block_size if isinstance(block_size, tuple) else (block_size, block_size)
+    if len(sizes) != 2 or not all(type(size) is int for size in sizes):
+        got = repr(block_size) if isinstance(block_size, tuple) else type(block_size).__name__
+        raise TypeError(f"block_size: expected an int or a tuple of two ints (rows, columns), got {got}")
+    for size in sizes:
+        if size not in BLOCK_SIZES:
+            raise ValueError(f"block_size: expected 16, 32, 64, 128 or 256, got {size}")
+    return sizes
 
 
 def _block_sums(x: Tensor, rows: int, columns: int) -> Tensor:
     """The sums over blocks, of which the last may be partial."""
-    padded: Any = torch.nn.functional.pad(x, (0, -x.shape[1] % columns, 0, -x.shape[0] % rows))
-    sums: Tensor = padded.unflatten(1, (-1, columns)).unflatten(0, (-1, rows)).sum((1, 3))
+    padded = torch.nn.functional.pad(x, (0, -x.shape[1] % columns, 0, -x.shape[0] % rows))
+    sums: Tensor = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns).sum(
+        (1, 3)
+    )
     return sums
