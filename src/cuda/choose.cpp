@@ -245,8 +245,7 @@ void choose_small(const Canonical& canonical, const DeviceLimits& limits, Choice
   const auto find = [&](TileKind kind) { return sm80::direct_kernel(choice.element, kind); };
   Launch& launch = choice.choosing;
   launch.kernel = find(TileKind::wide);
-  if (tiles_of(canonical, launch.kernel) < limits.sms) launch.kernel = find(TileKind::tall);
-  if (tiles_of(canonical, launch.kernel) < limits.sms * 3 / 4) launch.kernel = find(TileKind::small);
+  if (tiles_of(canonical, launch.kernel) < limits.sms) launch.kernel = find(TileKind::small);
   launch.stages = 1;
   Schedule& schedule = launch.schedule;
   schedule.tiles_m = ceil_div(canonical.m.extent, launch.kernel.rows);

@@ -163,7 +163,7 @@ TEST(CudaChoose, SmallProblemsTakeOneLaunch) {
   EXPECT_TRUE(choose(c, {}).direct);
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 float16 direct 64x64");
   EXPECT_FALSE(choose(canonical(1024, 1024, 1024, Dtype::float16), {}).direct);
-  EXPECT_STREQ(choose(canonical(512, 512, 512, Dtype::float16), {}).choosing.kernel.name, "sm80 float16 direct 64x32");
+  EXPECT_STREQ(choose(canonical(512, 512, 512, Dtype::float16), {}).choosing.kernel.name, "sm80 float16 direct 32x32");
   EXPECT_STREQ(choose(canonical(256, 256, 256, Dtype::float16), {}).choosing.kernel.name, "sm80 float16 direct 32x32");
   c.mask_lhs = mask(Dtype::float32);
   EXPECT_FALSE(choose(c, {}).direct);

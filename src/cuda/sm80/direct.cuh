@@ -1,9 +1,10 @@
 // float16 and bfloat16 for small problems, where the time is latency: one launch, which reads the masks' bytes itself.
 //
-// Roles: a thread block has one tile. All its warps list the live k blocks, then all of them load and all multiply: the
-// copies of kAhead stages are under way while one is multiplied. Small tiles fill the device.
-// Memory: kStages stages of a and b, as in load.cuh, and the list.
-// Limits: only bool masks, at most kMostDirectBlocks blocks along k, operands in aligned 16-byte vectors.
+// Roles: a thread block has one tile. All its warps list the live k blocks. Then groups of warps take the stages of k
+// in turn, each with all of the tile: all warps of a group load and all multiply, the copies of kAhead stages being
+// under way while one is multiplied. The groups' sums are added in order. Small tiles and several groups fill the
+// device. Memory: for each group kStages stages of a and b, as in load.cuh; the list. Limits: only bool masks, at most
+// kMostDirectBlocks blocks along k, operands in aligned 16-byte vectors.
 #pragma once
 
 #include "cuda/sm80/direct.hpp"
@@ -11,15 +12,17 @@
 
 namespace maskmm::cuda::sm80 {
 
-template <class Multiply>
+template <class Multiply, int kGroups_>
 struct Direct {
   using Shape = typename Multiply::Shape;
   using Element = typename Multiply::Element;
-  static constexpr int kThreads = 32 * Shape::kMultiplyWarps;
+  static constexpr int kGroups = kGroups_, kGroupThreads = 32 * Shape::kMultiplyWarps;
+  static constexpr int kThreads = kGroups * kGroupThreads;
   static constexpr int kStageK = kStageKBytes / 2;
   static constexpr int kBytesA = Shape::kRows * kStageKBytes, kBytesB = Shape::kColumns * kStageKBytes;
-  static constexpr int kAhead = 5, kStages = kAhead + 1;
-  static constexpr int kSharedBytes = kStages * (kBytesA + kBytesB);
+  static constexpr int kAhead = kGroups == 1 ? 5 : 2, kStages = kAhead + 1;
+  static constexpr int kStageBytes = kBytesA + kBytesB, kRingBytes = kStages * kStageBytes;
+  static constexpr int kSharedBytes = kGroups * kRingBytes;
   static constexpr int kRowBits = Shape::kRows / 16, kColumnBits = Shape::kColumns / 16;
 
   const MultiplyParams& params;
@@ -51,9 +54,9 @@ struct Direct {
   /// This thread's copies of one operand. kFirstBit: where its live lines begin.
   template <int kLines, int kFirstBit>
   __device__ void load(const Source& source, const std::byte* base, int lines_left, int stage, std::uint32_t to) const {
-    const int first_part = stage << (6 - part_shift), thread = static_cast<int>(threadIdx.x);
+    const int first_part = stage << (6 - part_shift), thread = static_cast<int>(threadIdx.x % kGroupThreads);
     if (source.k_major) {  // one vector of k, in every kStep-th line
-      constexpr int kStep = kThreads / 8;
+      constexpr int kStep = kGroupThreads / 8;
       const int k_in_stage = thread % 8 * 8;
       unsigned live;
       const std::int64_t k =
@@ -72,7 +75,7 @@ struct Direct {
         from += step;
       }
     } else {  // one vector of lines, in every kStep-th k
-      constexpr int kVectors = kLines / 8, kStep = kThreads / kVectors;
+      constexpr int kVectors = kLines / 8, kStep = kGroupThreads / kVectors;
       const int vector = thread % kVectors, first = thread / kVectors;
       const int bytes = bytes_inside(lines_left - vector * 8);
       base += vector * 16;
@@ -165,15 +168,24 @@ __device__ int list_live(const DirectParams& params, const Tile& tile, std::uint
   return length;
 }
 
-template <class Multiply>
-__global__ void __launch_bounds__(Direct<Multiply>::kThreads)
+/// The tiles of a matrix down, then right.
+__device__ inline Tile small_tile(const Schedule& schedule, int rows, int columns) {
+  const auto tiles_m = static_cast<unsigned>(schedule.tiles_m), tiles_n = static_cast<unsigned>(schedule.tiles_n);
+  const unsigned column = blockIdx.x / tiles_m, batch = column / tiles_n;
+  return {batch, 0, static_cast<std::int64_t>(blockIdx.x - column * tiles_m) * rows,
+          static_cast<std::int64_t>(column - batch * tiles_n) * columns};
+}
+
+template <class Multiply, int kGroups>
+__global__ void __launch_bounds__(Direct<Multiply, kGroups>::kThreads)
     direct_kernel_of(const __grid_constant__ DirectParams all) {
-  using Work = Direct<Multiply>;
+  using Work = Direct<Multiply, kGroups>;
   using Shape = typename Multiply::Shape;
   extern __shared__ __align__(1024) std::byte shared[];
   __shared__ std::uint64_t list[kMostDirectBlocks];
+  __shared__ unsigned live_of[kGroups][Shape::kMultiplyWarps];
   const MultiplyParams& params = all.multiply;
-  const Tile tile = tile_at(params.schedule, blockIdx.x, Shape::kRows, Shape::kColumns);
+  const Tile tile = small_tile(params.schedule, Shape::kRows, Shape::kColumns);
   unsigned kept;
   const int length = list_live<Work>(all, tile, list, &kept);
   constexpr int kLog2 = 6;
@@ -186,20 +198,22 @@ __global__ void __launch_bounds__(Direct<Multiply>::kThreads)
       params.b.data + batch_offset(params.batch, params.b.batch, tile.batch) + tile.column * params.b.line_stride;
   const int rows_left = static_cast<int>(smaller(params.m - tile.row, Shape::kRows));
   const int columns_left = static_cast<int>(smaller(params.n - tile.column, Shape::kColumns));
-  const std::uint32_t ring = ptx::shared_address(shared);
+  const int all_warps = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
+  const int group = all_warps / Shape::kMultiplyWarps, warp = all_warps % Shape::kMultiplyWarps;
+  std::byte* const own_ring = shared + group * Work::kRingBytes;
+  const std::uint32_t ring = ptx::shared_address(own_ring);
   const int stages = work.stages();
-  const auto issue = [&](int stage) {
+  const auto issue = [&](int stage, int slot) {
     if (stage < stages) {
-      const std::uint32_t to = ring + stage % Work::kStages * (Work::kBytesA + Work::kBytesB);
+      const std::uint32_t to = ring + slot * Work::kStageBytes;
       work.template load<Shape::kRows, 0>(params.a, a, rows_left, stage, to);
       work.template load<Shape::kColumns, 4>(params.b, b, columns_left, stage, to + Work::kBytesA);
     }
     ptx::commit_copies();
   };
 #pragma unroll 1
-  for (int stage = 0; stage < Work::kAhead; ++stage) issue(stage);
+  for (int i = 0; i < Work::kAhead; ++i) issue(i * kGroups + group, i);
 
-  const int warp = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
   const int warp_row = warp / Shape::kWarpsAcross * Shape::kWarpRows * 16;
   const int warp_column = warp % Shape::kWarpsAcross * Shape::kWarpColumns * 16;
   Multiply multiply(params, warp_row, warp_column);
@@ -210,12 +224,15 @@ __global__ void __launch_bounds__(Direct<Multiply>::kThreads)
   const bool answers =
       lane < Shape::kWarpRows * Shape::kWarpColumns && (kept >> (row_bit * Work::kColumnBits + column_bit) & 1);
   unsigned live = 0;
+  int slot = 0, next_slot = Work::kAhead;
+  const auto advance = [](int& at) { at = at + 1 == Work::kStages ? 0 : at + 1; };
 #pragma unroll 1
-  for (int stage = 0; stage < stages; ++stage) {
+  for (int stage = group; stage < stages; stage += kGroups) {
     ptx::wait_for_copies_but<Work::kAhead - 1>();
-    __syncthreads();
-    issue(stage + Work::kAhead);
-    const std::uint32_t at = ring + stage % Work::kStages * (Work::kBytesA + Work::kBytesB);
+    ptx::sync_threads<Work::kGroupThreads>(1 + group);
+    issue(stage + Work::kAhead * kGroups, next_slot);
+    const std::uint32_t at = ring + slot * Work::kStageBytes;
+    advance(slot), advance(next_slot);
 #pragma unroll 1
     for (int part = 0; part << part_shift < Work::kStageK; ++part) {
       unsigned lines;
@@ -227,17 +244,34 @@ __global__ void __launch_bounds__(Direct<Multiply>::kThreads)
       multiply.part(params, {at, at + Work::kBytesA, part << part_shift, (part + 1) << part_shift, pairs, nullptr});
     }
   }
+  if constexpr (kGroups > 1) {
+    static_assert(Multiply::kSums * 4 * Work::kGroupThreads <= Work::kRingBytes);
+    const int thread = static_cast<int>(threadIdx.x % Work::kGroupThreads);
+    if (group > 0) {
+      ptx::sync_threads<Work::kGroupThreads>(1 + group);  // no warp reads the ring any more
+      multiply.template put<Work::kGroupThreads>(reinterpret_cast<float*>(own_ring) + thread);
+      if (lane == 0) live_of[group][warp] = live;
+    }
+    __syncthreads();
+    if (group > 0) return;
+#pragma unroll
+    for (int other = 1; other < kGroups; ++other) {
+      multiply.template add<Work::kGroupThreads>(reinterpret_cast<float*>(shared + other * Work::kRingBytes) + thread);
+      live |= live_of[other][warp];
+    }
+  }
   multiply.store(params, tile, live);
 }
 
-template <class Multiply>
+template <class Multiply, int kGroups>
 Kernel direct_kernel_named(const char* name) {
-  using Work = Direct<Multiply>;
+  using Work = Direct<Multiply, kGroups>;
+  using Shape = typename Multiply::Shape;
   Kernel kernel;
-  kernel.function = reinterpret_cast<const void*>(&direct_kernel_of<Multiply>);
+  kernel.function = reinterpret_cast<const void*>(&direct_kernel_of<Multiply, kGroups>);
   kernel.name = name;
-  kernel.rows = Multiply::Shape::kRows;
-  kernel.columns = Multiply::Shape::kColumns;
+  kernel.rows = Shape::kRows;
+  kernel.columns = Shape::kColumns;
   kernel.threads = Work::kThreads;
   kernel.blocks_per_sm = 1;
   kernel.stage_bytes = Work::kSharedBytes;

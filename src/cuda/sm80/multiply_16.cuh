@@ -101,6 +101,19 @@ struct Multiply16 {
     }
   }
 
+  // For sums of which several warps have a part: element e of a thread lies kStep e further on.
+  static constexpr int kSums = kI * 2 * kJ * 4;
+  template <int kStep>
+  __device__ void put(float* to) const {
+#pragma unroll
+    for (int e = 0; e < kSums; ++e) to[e * kStep] = sums_[e / (8 * kJ)][e / 4 % (2 * kJ)][e % 4];
+  }
+  template <int kStep>
+  __device__ void add(const float* from) {
+#pragma unroll
+    for (int e = 0; e < kSums; ++e) sums_[e / (8 * kJ)][e / 4 % (2 * kJ)][e % 4] += from[e * kStep];
+  }
+
   // For DotEpilogue.
   static constexpr int kPerSquare = 8;
   __device__ int square_row(int i) const { return warp_row_ + i * 16; }

@@ -109,6 +109,12 @@ __device__ inline uint4 read_once(const std::byte* from) {
   return value;
 }
 
+/// A barrier of its own for kThreads threads. Barrier 0 is __syncthreads'.
+template <int kThreads>
+__device__ inline void sync_threads(int barrier) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
+}
+
 __device__ inline double load_shared_double(std::uint32_t from) {
   double value;
   asm volatile("ld.shared.f64 %0, [%1];" : "=d"(value) : "r"(from) : "memory");
