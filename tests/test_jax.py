@@ -238,6 +238,34 @@ def test_streams_and_devices_at_the_package() -> None:
         jax.jit(lambda a: maskmm.explain(a, B))(A)
 
 
+@pytest.mark.parametrize("batch", [(), (64,)])
+def test_export_with_sizes_that_are_not_known(batch: tuple[int, ...]) -> None:
+    export = pytest.importorskip("jax.export")
+    (n,) = export.symbolic_shape("n")
+    b, mask = jnp.ones((128, 50), jnp.float32), jnp.array([[True], [False]])
+
+    def f(a: Any) -> Any:
+        product = block_masked_mm(a, b, 64, mask_rhs=mask)
+        gradient = jax.grad(lambda b: block_masked_mm(a, b, 64, mask_rhs=mask).sum())(b)
+        return product, gradient, block_masked_dot(product, a, b, 64)
+
+    checks = [export.DisabledSafetyCheck.custom_call("maskmm")]
+    exported = export.export(jax.jit(f), disabled_checks=checks)(
+        jax.ShapeDtypeStruct((n, *batch, 128), jnp.float32)
+    )
+    for size in (1, 3, 70):
+        a = jnp.asarray(np.random.default_rng(size).standard_normal((size, *batch, 128)), jnp.float32)
+        for found, expected in zip(exported.call(a), f(a), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    wrong = export.export(jax.jit(lambda a: block_masked_mm(a, b, 64)), disabled_checks=checks)(
+        jax.ShapeDtypeStruct((2, n), jnp.float32)
+    )
+    with pytest.raises(
+        jax.errors.JaxRuntimeError, match=r"b: expected \(\.\.\., 5, N\) to match a of shape \(2, 5\)"
+    ):
+        wrong.call(jnp.ones((2, 5), jnp.float32)).block_until_ready()
+
+
 def test_several_devices() -> None:
     program = """
         import os

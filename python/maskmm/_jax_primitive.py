@@ -165,7 +165,7 @@ def arguments(settings: Settings, values: Sequence[Any]) -> dict[str, Any]:
 def abstract(operation: str, *avals: Any, settings: Settings) -> Any:
     known = arguments(settings, avals)
     a, b = known["a"], known["b"]
-    batch = np.broadcast_shapes(*(aval.shape[:-2] for aval in avals))
+    batch = jax.lax.broadcast_shapes(*(aval.shape[:-2] for aval in avals))
     if operation == "mm":
         return jax.core.ShapedArray((*batch, a.shape[-2], b.shape[-1]), promote(a.dtype, b.dtype))
     m, n, _ = settings.block_size

@@ -203,7 +203,7 @@ def _compiled(
     given = {name: jnp.asarray(x) for name, x in named if x is not None}
     settings = [s.value if isinstance(s, _Wrong) else s for s in (block_size, precision)]
     kinds = {name: (x.shape, str(x.dtype)) for name, x in given.items()}
-    shape, _ = _abstract.result(operation, kinds, *settings)
+    shape = _result_shape(operation, kinds, *settings)
     sizes = block_size if isinstance(block_size, tuple) else (block_size,) * 3
     shapes = _derivatives.canonical_shapes(operation, {name: x.shape for name, x in given.items()})
     canonical = {name: jnp.reshape(x, shapes[name]) for name, x in given.items()}
@@ -213,6 +213,20 @@ def _compiled(
     stored = {name: Operand(x) for name, x in canonical.items() if not name.startswith("mask")}
     wide = tuple(canonical.get(name) for name in ("mask_out", "mask_lhs", "mask_rhs"))
     return jnp.reshape(bind(operation, stored, sizes, wide, precision), shape)
+
+
+def _result_shape(operation: str, kinds: dict[str, Any], block_size: Any, precision: Any) -> tuple[Any, ...]:
+    shapes = {name: shape for name, (shape, _) in kinds.items()}
+    if all(isinstance(size, int) for shape in shapes.values() for size in shape):
+        return _abstract.result(operation, kinds, block_size, precision)[0]
+    # Sizes that jax.export does not know yet: the kernels check the shapes when they come.
+    canonical = _derivatives.canonical_shapes(operation, shapes)
+    batch = jax.lax.broadcast_shapes(*(shape[:-2] for shape in canonical.values()))
+    rows, columns = canonical["a"][-2], canonical["b"][-1]
+    if operation == "dot":
+        m, n, _ = block_size if isinstance(block_size, tuple) else (block_size,) * 3
+        rows, columns = -(-rows // m), -(-columns // n)
+    return _derivatives.result_shape((*batch, rows, columns), len(shapes["a"]), len(shapes["b"]))
 
 
 def _rows_of_a_batch(
@@ -227,8 +241,8 @@ def _rows_of_a_batch(
     columns_batched = any(
         math.prod(canonical[name].shape[:-2]) != 1 for name in ("b", "mask_rhs") if name in canonical
     )
-    widest = np.broadcast_shapes(*(x.shape[:-2] for x in canonical.values()))
-    if count <= 1 or rows % m != 0 or columns_batched or tuple(batch) != widest:
+    widest = jax.lax.broadcast_shapes(*(x.shape[:-2] for x in canonical.values()))
+    if count in (0, 1) or rows % m != 0 or columns_batched or tuple(batch) != widest:
         return canonical
     if operation == "dot" and canonical["x"].shape[:-2] != widest:
         return canonical
