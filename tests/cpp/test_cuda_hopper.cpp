@@ -159,6 +159,48 @@ TEST_F(CudaHopper, HeavyRowsFirst) {
   }
 }
 
+/// Dozens of tiles for each thread block, some of them empty.
+TEST_F(CudaHopper, ManyTiles) {
+  const std::int64_t size = 16384, k = 128;
+  array a({size, k}, Dtype::bfloat16, Device::gpu), b({k, size}, Dtype::bfloat16, Device::gpu),
+      out({size, size}, Dtype::bfloat16, Device::gpu);
+  ASSERT_EQ(cudaMemset(a.data<bfloat16_t>(), 0x3c, static_cast<std::size_t>(a.size()) * 2), cudaSuccess);
+  ASSERT_EQ(cudaMemset(b.data<bfloat16_t>(), 0x3c, static_cast<std::size_t>(b.size()) * 2), cudaSuccess);
+  const double value = core::element_as<double>("\x3c\x3c", Dtype::bfloat16);
+  for (const int which : {1, 3, 4, 7, 32}) {
+    const std::int64_t block = which == 32 ? 32 : 64, across = size / block, deep = k / block;
+    const auto lhs = [&](std::int64_t i, std::int64_t p) { return (i / 5 + p) % 3 == 0; };
+    const auto rhs = [&](std::int64_t p, std::int64_t j) { return !(which & 2) || (p + j / 7) % 4 == 0; };
+    const auto kept = [&](std::int64_t i, std::int64_t j) { return !(which & 4) || (i * 3 + j / 2) % 5 == 0; };
+    std::vector<std::uint8_t> left(static_cast<std::size_t>(across * deep)), right(left.size()),
+        whole(static_cast<std::size_t>(across * across));
+    for (std::int64_t i = 0; i < across; ++i) {
+      for (std::int64_t p = 0; p < deep; ++p) left[static_cast<std::size_t>(i * deep + p)] = lhs(i, p);
+      for (std::int64_t p = 0; p < deep; ++p) right[static_cast<std::size_t>(p * across + i)] = rhs(p, i);
+      for (std::int64_t j = 0; j < across; ++j) whole[static_cast<std::size_t>(i * across + j)] = kept(i, j);
+    }
+    const auto view = [](bool used, const std::vector<std::uint8_t>& mask, std::int64_t rows, std::int64_t columns) {
+      return used ? std::optional<View>(View(mask.data(), Dtype::bool_, {rows, columns})) : std::nullopt;
+    };
+    ASSERT_EQ(cudaMemset(out.data<bfloat16_t>(), 0xff, static_cast<std::size_t>(out.size()) * 2), cudaSuccess);
+    block_masked_mm(a, b, block, view(which & 4, whole, across, across), view(true, left, across, deep),
+                    view(which & 2, right, deep, across), {}, out.mutable_view());
+    std::vector<bfloat16_t> row(static_cast<std::size_t>(size));
+    for (std::int64_t i = 0; i < size; i += 61) {
+      ASSERT_EQ(cudaMemcpy(row.data(), out.data<bfloat16_t>() + i * size, row.size() * 2, cudaMemcpyDefault),
+                cudaSuccess);
+      for (std::int64_t j = 0; j < size; j += 3) {
+        std::int64_t live = 0;
+        for (std::int64_t p = 0; p < deep; ++p) live += lhs(i / block, p) && rhs(p, j / block);
+        if (!kept(i / block, j / block)) live = 0;
+        const double exact = static_cast<double>(live * block) * value * value;
+        ASSERT_NEAR(static_cast<float>(row[static_cast<std::size_t>(j)]), exact, exact / 128)
+            << which << " " << i << " " << j;
+      }
+    }
+  }
+}
+
 TEST_F(CudaHopper, OddSizesAndResults) {
   for (const std::int64_t m : {1, 72, 131, 200}) {
     for (const std::int64_t n : {8, 257, 520}) {

@@ -77,7 +77,6 @@ std::string refusal(const Canonical& canonical, const Choice& choice, const Devi
     return "too many tiles";
   }
   if (limits.family != Family::sm90) {
-    if (blocks_32) return "blocks of 32 are slower there";
     if (tiles(canonical, 2 * kBlock) * 2 < limits.sms) return "too few tiles";
   }
   if (canonical.k.extent == 0) return "k is empty";

@@ -11,6 +11,7 @@ inline constexpr int kBlock = 64;                 // rows, columns and k of the 
 inline constexpr int kBlockBytes = kBlock * 128;  // of 64 x 64 elements
 inline constexpr int kColumnBlocks = 4;           // across a tile
 inline constexpr int kStages = 4;
+inline constexpr int kLoaders = 4;  // warps, each of which fills every fourth stage
 inline constexpr int kColumns = kColumnBlocks * kBlock;
 
 inline constexpr int kGatheredRows = 3;  // rows of blocks of a tile whose columns are gathered
@@ -34,10 +35,10 @@ struct Config {
   static constexpr int kRowBlocks = kRowBlocks_, kCluster = kCluster_;
   static constexpr Skip kSkip = kSkip_;
   static constexpr bool kGathers = kGather_ == Columns::gathered;
-  static constexpr int kBlock = sm90::kBlock, kColumns = sm90::kColumns;
+  static constexpr int kBlock = sm90::kBlock, kColumns = sm90::kColumns, kColumnBlocks = sm90::kColumnBlocks;
   static constexpr int kRows = kRowBlocks * kBlock;
   static constexpr int kThreads = 128 * (kRowBlocks + 1);
-  static constexpr int kStageBytes = (kRowBlocks + kColumnBlocks) * kBlockBytes;
+  static constexpr int kSlices = 1;
   static constexpr int kMultiplyRegisters = kRowBlocks == 3 ? 160 : 232;
   static constexpr int kLoadRegisters = kRowBlocks == 3 ? 32 : 40;
   static_assert(kRowBlocks == 2 || kRowBlocks == 3);
@@ -55,13 +56,10 @@ struct Config32 {
   static constexpr int kRowBlocks = 6, kCluster = 1;
   static constexpr Skip kSkip = Skip::rows;
   static constexpr bool kGathers = false;
-  static constexpr int kBlock = 32;
-  static constexpr int kRows = kRowBlocks * kBlock, kColumns = 3 * 64;
+  static constexpr int kBlock = 32, kColumnBlocks = 3;
+  static constexpr int kRows = kRowBlocks * kBlock, kColumns = kColumnBlocks * sm90::kBlock;
   static constexpr int kThreads = 512;
-  static constexpr int kBlockBytes = kBlock * kBlock * 2;
-  static constexpr int kSliceBytes = (kRows + kColumns) * kBlock * 2;  // 32 of k: b, then a
-  static constexpr int kSlices = 2;                                    // of a stage
-  static constexpr int kStageBytes = kSlices * kSliceBytes;
+  static constexpr int kSlices = 2;
   static constexpr int kMultiplyRegisters = 160, kLoadRegisters = 32;
   static_assert(sizeof(Element) == 2);
 };

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cuda/sm90/kernel.cuh"
-#include "cuda/sm90/kernel_32.cuh"
 #include "cuda/sm90/kernels.hpp"
 
 namespace maskmm::cuda::sm90 {
@@ -17,7 +16,7 @@ Kernel kernel(Shape shape) {
     case Shape::gathered:
       return kernel_of<Config<Element, kA, kB, 3, 1, Skip::rows, Columns::gathered>>("sm90 192x256 gathered");
     case Shape::blocks_32:
-      return kernel_32_of<Config32<Element, kA, kB>>("sm90 192x192 blocks of 32");
+      return kernel_of<Config32<Element, kA, kB>>("sm90 192x192 blocks of 32");
     default:
       return kernel_of<Config<Element, kA, kB, 3, 1, Skip::pairs>>("sm90 192x256 any masks");
   }

@@ -1,17 +1,21 @@
-// The Hopper kernel: float16 and bfloat16 whose strides the copy engine accepts, blocks that are multiples of 64.
+// The Hopper kernel: float16 and bfloat16 whose strides the copy engine accepts, blocks that are multiples of 32.
 //
-// Roles: one warp walks the live k blocks of the block's tiles and has the copy engine fill a ring of stages; two or
-// three warpgroups multiply out of it (wgmma), each 64 x 256 of the tile, and store from registers while the ring fills
-// for the next tile. Two blocks side by side in a cluster share rows of a: each brings half of it to both. Memory: Ring
-// in stage.cuh. Registers move from the loading warps to the multiplying ones. Design: docs/design/sm90.md.
+// Roles: one to four warps walk the live k blocks of the block's tiles and have the copy engine fill a ring of stages;
+// two or three warpgroups multiply out of it (wgmma), each 64 x 256 (or 192 x 64) of the tile, and store from registers
+// while the ring fills for the next tile. Two blocks side by side in a cluster share rows of a: each brings half of it
+// to both. Memory: Ring in stage.cuh. Registers move from the loading warps to the multiplying ones. Design:
+// docs/design/sm90.md.
 #pragma once
 
 #include "cuda/kernel_table.hpp"
 #include "cuda/sm90/load.cuh"
 #include "cuda/sm90/multiply.cuh"
-#include "cuda/sm90/zero.cuh"
+#include "cuda/sm90/multiply_32.cuh"
 
 namespace maskmm::cuda::sm90 {
+
+template <class Config>
+using MultiplierOf = std::conditional_t<Config::kBlock == 32, Multiplier32<Config>, Multiplier<Config>>;
 
 /// Behind the ring in shared memory.
 struct SharedState {
@@ -30,7 +34,7 @@ __global__ void __launch_bounds__(Config::kThreads, 1) hopper_kernel(const __gri
   SharedState& state = *reinterpret_cast<SharedState*>(shared + Ring<Config>::kBytes);
   if (threadIdx.x == 0) {
     ring.init();
-    state.mailbox.init(rank);
+    state.mailbox.init<Config>();
     ptx::publish_barriers();
   }
   const Order<Config> order{params, state.order};
@@ -42,14 +46,10 @@ __global__ void __launch_bounds__(Config::kThreads, 1) hopper_kernel(const __gri
   if (group == 0) {
     ptx::give_registers<Config::kLoadRegisters>();
     const int warp = static_cast<int>(uniform(threadIdx.x / 32));
-    if (warp == 0) {
-      Loader<Config>{params, ring, order, {params.ticket_counter, state.mailbox, rank}}.run();
-    } else if constexpr (Config::kGathers) {
-      write_dead_blocks(params, static_cast<int>(blockIdx.x) * 3 + warp - 1, static_cast<int>(gridDim.x) * 3);
-    }
+    Loader<Config>{params, ring, order, {params.ticket_counter, state.mailbox, rank, warp}}.run();
   } else {
     ptx::take_registers<Config::kMultiplyRegisters>();
-    Multiplier<Config>{params, ring, static_cast<int>(group) - 1}.run();
+    MultiplierOf<Config>{params, ring, static_cast<int>(group) - 1}.run();
   }
   if constexpr (Config::kCluster > 1) {  // the other block still arrives at barriers in this one's memory
     __syncwarp();
@@ -66,7 +66,7 @@ Kernel kernel_of(const char* name) {
   kernel.function = reinterpret_cast<const void*>(&hopper_kernel<Config>);
   kernel.name = name;
   kernel.rows = Config::kRows;
-  kernel.columns = kColumns;
+  kernel.columns = Config::kColumns;
   kernel.threads = Config::kThreads;
   kernel.blocks_per_sm = 1;
   static_assert((Ring<Config>::kBytes + sizeof(SharedState)) % kStages == 0);

@@ -5,9 +5,9 @@
 
 namespace maskmm::cuda::sm90 {
 
-/// pair: 192 x 256, two blocks share a, only mask_lhs skips. single: 128 x 256, only mask_lhs skips. pairs: 192 x 256,
-/// all masks skip. gathered: 192 x 256, the columns that mask_out keeps; mask_lhs skips.
-/// blocks_32: 192 x 192, only mask_lhs skips.
+/// wide_pair: 192 x 512 for a cluster, only mask_lhs skips. single: 128 x 256, only mask_lhs skips. any_masks: 192 x
+/// 256, all masks skip. gathered: 192 x 256, the columns that mask_out keeps; mask_lhs skips. blocks_32: 192 x 192,
+/// only mask_lhs skips.
 enum class Shape { wide_pair, single, any_masks, gathered, blocks_32 };
 
 Kernel float16_kernel(Shape shape, Layout a, Layout b);

@@ -1,10 +1,12 @@
-// The loading warp: walks the live k blocks of its tiles and has the copy engine bring what is live there.
+// A loading warp: walks the live k blocks of the tiles and has the copy engine bring what is live there. Where there
+// are several, all walk alike, and each fills the slots of the ring that are its own.
 #pragma once
 
 #include "cuda/sm90/order.cuh"
 #include "cuda/sm90/stage.cuh"
 #include "cuda/sm90/tickets.cuh"
 #include "cuda/sm90/walk.cuh"
+#include "cuda/sm90/zero.cuh"
 
 namespace maskmm::cuda::sm90 {
 
@@ -19,8 +21,11 @@ struct Loader {
   Place place{};
   int inner = 0, outer = 0;  // batch coordinates
   int matrix = 0;
-  unsigned columns = 0;  // columns of blocks that are in the matrix
-  int4 columns_at{};     // where they are gathered
+  unsigned columns = 0;     // columns of blocks that are in the matrix
+  int4 columns_at{};        // where they are gathered
+  int slices = 0;           // of the stage, so far
+  unsigned first_live = 0;  // of its first slice
+  DeadBlocks dead{static_cast<int>(blockIdx.x) * kLoaders + tickets.warp, static_cast<int>(gridDim.x) * kLoaders};
 
   __device__ void run() {
     const MultiplyParams& multiply = params.multiply;
@@ -28,27 +33,32 @@ struct Loader {
     const int total = static_cast<int>(uniform(static_cast<unsigned>(order.total())));
     for (int index = tickets.first(); index < total; index = tickets.next()) {
       place = order.at(index);
-      place.column += tickets.rank * kColumns;
+      place.column += tickets.rank * Config::kColumns;
       open_tile();
       walker.start(multiply, place);
       bool more = walker.next();
-      if (!more) stage(0, 0, StageState::kLast);
+      if (!more) slice(0, 0, StageState::kLast);
       while (more) {
+        pass_others(walker);
         int k = walker.k_block << multiply.block_k;
         const int end = min(k + (1 << multiply.block_k), static_cast<int>(multiply.k));
         const unsigned live = walker.live;
         more = walker.next();
         do {
-          stage(k, live, !more && k + kBlock >= end ? StageState::kLast : 0);
-          k += kBlock;
+          slice(k, live, !more && k + Config::kBlock >= end ? StageState::kLast : 0);
+          k += Config::kBlock;
         } while (k < end);
       }
     }
-    stage(0, 0, StageState::kExit);
+    slice(0, 0, StageState::kExit);
+    if constexpr (Config::kGathers) {
+      while (dead.write(params)) continue;
+    }
   }
 
  private:
-  static constexpr unsigned kWhole = 0x1f;  // all columns, by one copy
+  static constexpr unsigned kAllRows = (1u << Config::kRowBlocks) - 1, kAllColumns = (1u << Config::kColumnBlocks) - 1;
+  static constexpr unsigned kWhole = 0x80;  // all columns, by one copy
 
   /// What all stages of a tile share.
   __device__ void open_tile() {
@@ -67,8 +77,21 @@ struct Loader {
       if (columns == 0) place.owned = 0;
     } else {
       const int left = static_cast<int>(multiply.n) - place.column;
-      columns = left >= kColumns ? 0xf : left <= 0 ? 0 : (1u << ((left + kBlock - 1) / kBlock)) - 1;
-      if (params.b_whole && columns != 0) columns = kWhole;
+      columns = left >= Config::kColumns ? kAllColumns : left <= 0 ? 0 : (1u << ((left + kBlock - 1) / kBlock)) - 1;
+      if (params.b_whole && columns != 0) columns = kAllColumns | kWhole;
+    }
+  }
+
+  /// How many stages from here the next one that this warp fills is.
+  __device__ int others() const { return (tickets.warp - position.slot) & (kLoaders - 1); }
+
+  /// Leaves other warps' slices to them, as far as they can be passed at once.
+  __device__ void pass_others(Walker<Config>& walker) {
+    if constexpr (Config::kSkip == Skip::rows) {
+      if (others() == 0 || 1 << params.multiply.block_k != Config::kBlock) return;
+      slices += walker.skip(others() * Config::kSlices - slices);
+      position.next(slices / Config::kSlices);
+      slices %= Config::kSlices;
     }
   }
 
@@ -88,55 +111,86 @@ struct Loader {
     return place.column + j * kBlock;
   }
 
-  __device__ void stage(int k, unsigned live, unsigned flags) {
-    ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
-    if (threadIdx.x % 32 == 0) {
+  /// One slice; `flags` close the stage, and so does its last slice.
+  __device__ void slice(int k, unsigned live, unsigned flags) {
+    const bool closes = slices == Config::kSlices - 1 || flags != 0;
+    if (others() == 0) {
+      if (slices == 0) ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
+      if (ptx::elect()) fill(k, live, flags, closes);
+      __syncwarp();
+      if (Config::kGathers && closes && live != 0) dead.write(params);
+    }
+    if (closes) {
+      slices = 0;
+      position.next();
+    } else {
+      first_live = live;
+      slices = 1;
+    }
+  }
+
+  __device__ void fill(int k, unsigned live, unsigned flags, bool closes) const {
+    const unsigned rows = rows_of(live), columns = columns_of(live);
+    const std::uint32_t full = ring.full(position.slot);
+    const std::uint32_t bytes =
+        __popc(rows) * Ring<Config>::kRowBlockBytes + __popc(columns & kAllColumns) * Ring<Config>::kColumnBlockBytes;
+    if (closes) {
+      const unsigned both = slices == 0 ? live : first_live | live << StageState::kSlice;
       ptx::store_shared(ring.state(position.slot),
-                        make_uint4(live | place.owned << StageState::kOwned |
-                                       (Config::kGathers ? columns << StageState::kColumns : 0) | flags,
+                        make_uint4(both | place.owned << StageState::kOwned |
+                                       (Config::kGathers ? this->columns << StageState::kColumns : 0) | flags,
                                    static_cast<unsigned>(place.row),
                                    static_cast<unsigned>(Config::kGathers ? place.gathered : place.column),
                                    static_cast<unsigned>(matrix)));
-      const unsigned rows = rows_of(live), columns = columns_of(live);
-      const std::uint32_t full = ring.full(position.slot);
-      ptx::barrier_arrive_expecting(full, (__popc(rows) + __popc(columns & 0xf)) * kBlockBytes);
-#pragma unroll
-      for (int i = 0; i < Config::kRowBlocks; ++i) {
-        if (rows >> i & 1) load_a(i, k, full);
-      }
-      const int b_inner = inner * params.b_batch.inner, b_outer = outer * params.b_batch.outer;
-      if (columns == kWhole) {
-        const ptx::Coordinates at = Config::kB == Layout::k_major
-                                        ? ptx::Coordinates{k, place.column, 0, b_inner, b_outer}
-                                        : ptx::Coordinates{0, k, place.column / kBlock, b_inner, b_outer};
-        ptx::copy_box(ring.b(position.slot, 0), params.b, full, at);
-      } else {
-#pragma unroll
-        for (int j = 0; j < kColumnBlocks; ++j) {
-          const int line = first_column(j);
-          const ptx::Coordinates at = Config::kB == Layout::k_major ? ptx::Coordinates{k, line, 0, b_inner, b_outer}
-                                                                    : ptx::Coordinates{line, k, 0, b_inner, b_outer};
-          if (columns >> j & 1) ptx::copy_box(ring.b(position.slot, j), params.b, full, at);
-        }
-      }
+      ptx::barrier_arrive_expecting(full, bytes);
+    } else {
+      ptx::barrier_expect(full, bytes);
     }
-    __syncwarp();
-    position.next();
+    const std::uint32_t to = ring.slice(position.slot, slices);
+    load_a(to, k, rows, full);
+    load_b(to, k, columns, full);
+  }
+
+  __device__ void load_b(std::uint32_t to, int k, unsigned columns, std::uint32_t full) const {
+    const int b_inner = inner * params.b_batch.inner, b_outer = outer * params.b_batch.outer;
+    if (columns & kWhole) {
+      const ptx::Coordinates at = Config::kB == Layout::k_major
+                                      ? ptx::Coordinates{k, place.column, 0, b_inner, b_outer}
+                                      : ptx::Coordinates{0, k, place.column / kBlock, b_inner, b_outer};
+      ptx::copy_box(ring.b(to, 0), params.b, full, at);
+      return;
+    }
+#pragma unroll
+    for (int j = 0; j < Config::kColumnBlocks; ++j) {
+      const int line = first_column(j);
+      const ptx::Coordinates at = Config::kB == Layout::k_major ? ptx::Coordinates{k, line, 0, b_inner, b_outer}
+                                                                : ptx::Coordinates{line, k, 0, b_inner, b_outer};
+      if (columns >> j & 1) ptx::copy_box(ring.b(to, j), params.b, full, at);
+    }
   }
 
   /// In a cluster each block brings half of a block of a, to all.
-  __device__ void load_a(int i, int k, std::uint32_t full) const {
-    constexpr int kPart = kBlock / Config::kCluster;
+  __device__ void load_a(std::uint32_t to, int k, unsigned rows, std::uint32_t full) const {
+    constexpr int kPart = Config::kBlock / Config::kCluster;
     const int a_inner = inner * params.a_batch.inner, a_outer = outer * params.a_batch.outer;
-    const int line = place.row + i * kBlock, skipped = tickets.rank * kPart;
-    const ptx::Coordinates at = Config::kA == Layout::k_major
-                                    ? ptx::Coordinates{k, line + skipped, 0, a_inner, a_outer}
-                                    : ptx::Coordinates{line, k + skipped, 0, a_inner, a_outer};
-    const std::uint32_t to = ring.a(position.slot, i) + skipped * 128;
-    if constexpr (Config::kCluster > 1) {
-      ptx::copy_box_to_all(to, params.a, full, at, (1 << Config::kCluster) - 1);
-    } else {
-      ptx::copy_box(to, params.a, full, at);
+    if (Config::kBlock == 32 && Config::kA == Layout::k_major && rows == kAllRows) {
+      ptx::copy_box(to, params.a_whole, full, {k, place.row, 0, a_inner, a_outer});
+      return;
+    }
+    const int skipped = tickets.rank * kPart;
+#pragma unroll
+    for (int i = 0; i < Config::kRowBlocks; ++i) {
+      const int line = place.row + i * Config::kBlock;
+      const ptx::Coordinates at = Config::kA == Layout::k_major
+                                      ? ptx::Coordinates{k, line + skipped, 0, a_inner, a_outer}
+                                      : ptx::Coordinates{line, k + skipped, 0, a_inner, a_outer};
+      if (!(rows >> i & 1)) continue;
+      const std::uint32_t at_block = ring.a(to, i) + skipped * 128;
+      if constexpr (Config::kCluster > 1) {
+        ptx::copy_box_to_all(at_block, params.a, full, at, (1 << Config::kCluster) - 1);
+      } else {
+        ptx::copy_box(at_block, params.a, full, at);
+      }
     }
   }
 };

@@ -68,7 +68,8 @@ struct Multiplier {
   /// Starts the products of one stage. The groups are closed where they are opened: the compiler adds an empty group
   /// where paths with products meet before the commit, and would wait for the real ones.
   __device__ void stage(float (&sums)[128], int slot, unsigned mine, unsigned& started) const {
-    const unsigned a = uniform(A::low(ring.a(slot, group))), b = uniform(B::low(ring.b(slot, 0)));
+    const std::uint32_t slice = ring.slice(slot, 0);
+    const unsigned a = uniform(A::low(ring.a(slice, group))), b = uniform(B::low(ring.b(slice, 0)));
     if constexpr (Config::kSkip == Skip::rows) {
       ptx::products_begin();
 #pragma unroll

@@ -28,6 +28,13 @@ using cuda::ptx::give_registers;
 using cuda::ptx::shared_address;
 using cuda::ptx::take_registers;
 
+/// True in one lane of the warp. The compiler knows that, and starts a copy without a loop over lanes.
+__device__ inline bool elect() {
+  unsigned elected;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(elected) : : "memory");
+  return elected != 0;
+}
+
 /// One arrival, which also announces the bytes that copies will bring.
 __device__ inline void barrier_arrive_expecting(std::uint32_t barrier, std::uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
@@ -122,7 +129,7 @@ __device__ inline void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-/// Where an operand of a product lies: 64 lines or k of 128 bytes each, swizzled over 128 bytes (see HopperStage).
+/// Where an operand of a product lies: 64 lines or k of 128 bytes each, swizzled over 128 bytes (see stage.cuh).
 template <Layout kLayout>
 struct Descriptor {
   static constexpr std::uint32_t kHigh =

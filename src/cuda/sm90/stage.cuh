@@ -1,8 +1,9 @@
-// The ring of stages in shared memory that ties the loading warp to the multiplying warpgroups.
+// The ring of stages in shared memory that ties the loading warps to the multiplying warpgroups.
 //
-// A stage holds 64 elements of k: kRowBlocks blocks of a, then four of b, 8 KB each. A block is 64 rows of 128 bytes,
-// swizzled over 128 bytes by the copy engine: rows are lines and k runs along them (k_major), or rows are k and lines
-// run along them (line_major).
+// A stage holds one slice of 64 k, or two of 32 k that need not be neighbours: the tile's rows of blocks of a, then its
+// columns of blocks of b, 64 columns each. Lines are rows of a or columns of b; either k runs along them (k_major), or
+// lines run along k (line_major). What a copy brings has rows of 128 bytes and is swizzled over 128, but for k_major
+// slices of 32 k and blocks of 32 rows: rows of 64 bytes, swizzled over 64.
 //   full[slot]   the copies have landed and the stage's description is written
 //   empty[slot]  every multiplying warp of the cluster is through with the slot
 #pragma once
@@ -12,10 +13,11 @@
 
 namespace maskmm::cuda::sm90 {
 
-/// What a stage is: live rows (or pairs, kColumnBlocks bits a row), the rows of blocks that its tile has (from bit
-/// kOwned on), those of its gathered columns (from bit kColumns on), and kLast; its tile. kExit: there is no tile left.
+/// What a stage is: live rows (or pairs, kColumnBlocks bits a row; those of a second slice from bit kSlice on), the
+/// rows of blocks that its tile has (from bit kOwned on), those of its gathered columns (from bit kColumns on), and
+/// kLast; its tile. kExit: there is no tile left.
 struct StageState {
-  static constexpr int kOwned = 16, kColumns = 20;
+  static constexpr int kSlice = 8, kOwned = 16, kColumns = 20;
   static constexpr unsigned kExit = 1u << 30;
   static constexpr unsigned kLast = 1u << 31;
   unsigned live;
@@ -24,18 +26,22 @@ struct StageState {
 
 template <class Config>
 struct Ring {
-  static constexpr int kBytes =
-      kStages * (Config::kStageBytes + 2 * int(sizeof(std::uint64_t)) + int(sizeof(StageState)));
+  static constexpr int kRowBlockBytes = Config::kBlock * Config::kBlock * 2;
+  static constexpr int kColumnBlockBytes = kBlock * Config::kBlock * 2;
+  static constexpr int kSliceBytes = Config::kRowBlocks * kRowBlockBytes + Config::kColumnBlocks * kColumnBlockBytes;
+  static constexpr int kStageBytes = Config::kSlices * kSliceBytes;
+  static constexpr int kBytes = kStages * (kStageBytes + 2 * int(sizeof(std::uint64_t)) + int(sizeof(StageState)));
   static constexpr int kWarps = Config::kThreads / 32 - 4;  // that multiply
 
   std::uint32_t start;  // a multiple of 1024
 
-  __device__ std::uint32_t a(int slot, int row_block) const {
-    return start + slot * Config::kStageBytes + row_block * kBlockBytes;
+  __device__ std::uint32_t slice(int slot, int index) const { return start + slot * kStageBytes + index * kSliceBytes; }
+  static __device__ std::uint32_t a(std::uint32_t slice, int row_block) { return slice + row_block * kRowBlockBytes; }
+  static __device__ std::uint32_t b(std::uint32_t slice, int column_block) {
+    return slice + Config::kRowBlocks * kRowBlockBytes + column_block * kColumnBlockBytes;
   }
-  __device__ std::uint32_t b(int slot, int column_block) const { return a(slot, Config::kRowBlocks + column_block); }
   __device__ std::uint32_t state(int slot) const {
-    return start + kStages * Config::kStageBytes + slot * int(sizeof(StageState));
+    return start + kStages * kStageBytes + slot * int(sizeof(StageState));
   }
   __device__ std::uint32_t full(int slot) const { return state(kStages) + slot * 8; }
   __device__ std::uint32_t empty(int slot) const { return full(kStages) + slot * 8; }
@@ -63,9 +69,10 @@ template <class Config>
 struct RingPosition {
   int slot = 0;
   unsigned parity = 0;
-  __device__ void next() {
-    if (++slot == kStages) {
-      slot = 0;
+  __device__ void next(int count = 1) {
+    slot += count;
+    if (slot >= kStages) {
+      slot -= kStages;
       parity ^= 1;
     }
   }

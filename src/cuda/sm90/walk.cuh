@@ -36,27 +36,39 @@ struct Walker {
 
   /// To the next live block; false where there is none.
   __device__ bool next() {
-    for (;;) {
+    do {
       while (left_ == 0) {
         if (base_ + 32 >= end_) return false;
         base_ += 32;
         take_word(~0u);
       }
-      const int bit = __ffs(static_cast<int>(left_)) - 1;
-      left_ &= left_ - 1;
-      k_block = base_ + bit;
-      const unsigned lines = __ballot_sync(0xffffffffu, word_ >> bit & 1);
-      if constexpr (Config::kSkip == Skip::rows) {
-        live = lines & 0xffffu;
-        return true;
-      } else {
-        live = allowed_ & pairs_of(lines);
-        if (live != 0) return true;
-      }
-    }
+      take_block();
+    } while (live == 0);
+    return true;
+  }
+
+  /// Passes over up to `count` live blocks, without a look at which of their rows are live; returns how many. It stays
+  /// within a word, so that the block where it stops is live too.
+  __device__ int skip(int count) {
+    static_assert(Config::kSkip == Skip::rows);
+    count = min(count, __popc(left_));
+    if (count == 0) return 0;
+#pragma unroll 1
+    for (int i = 1; i < count; ++i) left_ &= left_ - 1;
+    take_block();
+    return count;
   }
 
  private:
+  /// The first of left_, which has one.
+  __device__ void take_block() {
+    const int bit = __ffs(static_cast<int>(left_)) - 1;
+    left_ &= left_ - 1;
+    k_block = base_ + bit;
+    const unsigned lines = __ballot_sync(0xffffffffu, word_ >> bit & 1);
+    live = Config::kSkip == Skip::rows ? lines & 0xffffu : allowed_ & pairs_of(lines);
+  }
+
   static __device__ unsigned pairs_of(unsigned lines) {
     const unsigned columns = lines >> 16;
     return (lines & 1 ? columns : 0) | (lines & 2 ? columns << 4 : 0) | (lines & 4 ? columns << 8 : 0);

@@ -1,5 +1,5 @@
-// The blocks of the result that mask_out drops, where tiles hold only what it keeps: written by the warps that neither
-// load nor multiply.
+// The blocks of the result that mask_out drops, where tiles hold only what it keeps: each loading warp looks at one
+// between two stages, so that they are written all along and cost no time of their own.
 #pragma once
 
 #include "cuda/schedule.cuh"
@@ -7,22 +7,31 @@
 
 namespace maskmm::cuda::sm90 {
 
-/// `worker` of `workers` warps, of all thread blocks.
-__device__ inline void write_dead_blocks(const HopperParams& params, int worker, int workers) {
-  const MultiplyParams& p = params.multiply;
-  const BitRows& bits = p.live_out;
-  const int rows = static_cast<int>((p.m + kBlock - 1) / kBlock),
-            columns = static_cast<int>((p.n + kBlock - 1) / kBlock);
-  const std::int64_t total = p.batch_size * rows * columns;
-  const int lane = threadIdx.x % 32;
-  for (std::int64_t index = worker; index < total; index += workers) {
-    const std::int64_t line = index / columns;
-    const int column = static_cast<int>(index - line * columns) * kBlock;
-    const auto batch = static_cast<int>(line / rows);
-    const int row = static_cast<int>(line - std::int64_t{batch} * rows) * kBlock, block = column >> p.block_n;
+struct DeadBlocks {
+  int next;        // block of 64 x 64 of the result
+  const int step;  // of all warps that share the work
+
+  /// Writes the next block if it is dead; false where all are written.
+  __device__ bool write(const HopperParams& params) {
+    const MultiplyParams& p = params.multiply;
+    const int rows = static_cast<int>((p.m + kBlock - 1) / kBlock),
+              columns = static_cast<int>((p.n + kBlock - 1) / kBlock);
+    const int line = next / columns, column = (next - line * columns) * kBlock;
+    const int batch = line / rows, row = (line - batch * rows) * kBlock;
+    if (batch >= p.batch_size) return false;
+    next += step;
+    const BitRows& bits = p.live_out;
+    const int block = column >> p.block_n;
     const std::uint64_t word =
         bits.words[batch * bits.words_per_batch + (row >> p.block_m) * bits.words_per_row + block / 64];
-    if (word >> (block % 64) & 1) continue;
+    if (!(word >> (block % 64) & 1)) fill(params, batch, row, column);
+    return true;
+  }
+
+ private:
+  static __device__ void fill(const HopperParams& params, int batch, int row, int column) {
+    const MultiplyParams& p = params.multiply;
+    const int lane = threadIdx.x % 32;
     std::byte* to =
         p.out.data + batch_offset(p.batch, p.out.batch, batch) + row * p.out.row_stride + column * p.out.col_stride;
     const int height = static_cast<int>(smaller(p.m - row, kBlock)),
@@ -32,12 +41,15 @@ __device__ inline void write_dead_blocks(const HopperParams& params, int worker,
       const std::int64_t stride = across ? p.out.row_stride : p.out.col_stride;
       const int lines = across ? height : width, length = across ? width : height;
       if (lane % 8 * 8 < length) {
+#pragma unroll 2
         for (int i = lane / 8; i < lines; i += 4) {
           __stcs(reinterpret_cast<uint4*>(to + i * stride + lane % 8 * 16), make_uint4(0, 0, 0, 0));
         }
       }
     } else {
+#pragma unroll 1
       for (int i = 0; i < height; ++i) {
+#pragma unroll 1
         for (int j = lane; j < width; j += 32) {
           const std::uint16_t zero = 0;
           std::byte* at = to + i * p.out.row_stride + j * p.out.col_stride;
@@ -50,6 +62,6 @@ __device__ inline void write_dead_blocks(const HopperParams& params, int worker,
       }
     }
   }
-}
+};
 
 }  // namespace maskmm::cuda::sm90
