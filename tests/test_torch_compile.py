@@ -101,6 +101,17 @@ def test_export(device: str, strict: bool) -> None:
         assert torch.equal(module(x), layer(x))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_traced_by_jit(device: str) -> None:
+    layer = maskmm.torch.BlockMaskedLinear(96, 80, block_size=(16, 32), device=device)
+    traced = torch.jit.trace(layer, (torch.randn(5, 96, device=device),))
+    x = torch.randn(9, 96, device=device, requires_grad=True)
+    assert torch.equal(traced(x), layer(x))
+    assert "maskmm::block_masked_mm" in str(traced.graph)
+    found, expected = (torch.autograd.grad(f(x).sin().sum(), [x, layer.weight]) for f in (traced, layer))
+    assert all(torch.equal(g, e) for g, e in zip(found, expected, strict=True))
+
+
 def test_a_transform_is_traced(device: str) -> None:
     inputs, sizes = example(device, torch.float32)
     f = on_tensors(maskmm.block_masked_mm, inputs, sizes)
@@ -177,6 +188,21 @@ def test_a_mask_that_is_no_tensor_is_compiled(device: str, mask: Any) -> None:
         return maskmm.block_masked_mm(a, a, 32, mask_lhs=mask)
 
     assert torch.equal(torch.compile(f, fullgraph=True, backend="aot_eager")(a), f(a))
+
+
+@pytest.mark.parametrize(
+    ("size", "more", "error", "message"),
+    [
+        ((16, 16, 16.0), {}, TypeError, r"^block_size: expected an int or a tuple"),
+        (2**70, {}, ValueError, r"^block_size: the integer does not fit"),
+        (16, {"precision": None}, TypeError, r"^precision: expected 'ieee' or 'tf32', got NoneType"),
+        (16, {"precision": "fast"}, ValueError, r"^precision: expected 'ieee' or 'tf32', got 'fast'"),
+    ],
+)
+def test_wrong_settings(device: str, size: Any, more: Any, error: type[Exception], message: str) -> None:
+    for a in (torch.ones(64, 64, device="meta"), torch.ones(64, 64, device=device)):
+        with pytest.raises(error, match=message), torch.device(device):
+            maskmm.block_masked_mm(a, a, size, **more)
 
 
 def test_a_stream_cannot_be_compiled(device: str) -> None:

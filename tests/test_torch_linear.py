@@ -191,6 +191,17 @@ def test_meta_and_fakes(device: str) -> None:
         assert fake(torch.ones(3, 100, device=device)).shape == (3, 70)
 
 
+def test_autocast(device: str) -> None:
+    layer, dense = pair(device, torch.float32)
+    x = numbers(6, 100, device=device, dtype=torch.float32)
+    with torch.autocast(device, torch.bfloat16):
+        y, expected = layer(x), dense(x)
+    assert y.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(y, expected, rtol=2e-2, atol=2e-2)
+    y.sum().backward()
+    assert layer.bias.grad.dtype == torch.float32
+
+
 def test_initial_numbers(device: str) -> None:
     torch.manual_seed(1)
     layer = BlockMaskedLinear(1024, 1024, density=0.25, device=device)

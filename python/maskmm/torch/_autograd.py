@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from maskmm import _derivatives
+from maskmm import _abstract, _derivatives
 from maskmm.torch import _direct, _ops
 
 # Of autograd.grad(..., is_grads_batched=True), which calls backward on tensors of a kind of its own.
@@ -39,7 +39,7 @@ def dot(*arguments: Any) -> Tensor:
 
 
 def _apply(operation: str, tensors: tuple[Any, ...], settings: Settings) -> Tensor:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _direct.is_traced():
         return _operator(operation, tensors, settings)
     function = _FUNCTIONS[operation]
     if _has_transforms():
@@ -92,6 +92,11 @@ def _with_memory(x: Tensor) -> Tensor:
 
 
 def _operator(operation: str, tensors: tuple[Any, ...], settings: Settings) -> Tensor:
+    if (
+        not torch.compiler.is_compiling()
+    ):  # torch would refuse what does not fit the operator in words of its own
+        ones = ((1, 1), "float32")
+        _abstract.result("mm", {"a": ones, "b": ones}, settings.block_size, settings.precision)
     function: Any = _ops.block_masked_mm if operation == "mm" else _ops.block_masked_dot
     result: Tensor = function(*tensors, settings.block_size, settings.precision)
     return result

@@ -77,12 +77,12 @@ def on_stream(stream: Any) -> AbstractContextManager[Any]:
 
 def is_watched() -> bool:
     """A mode, a transform of torch.func or a tracer sees every operation."""
-    return (
-        _n_dispatch_modes() > 0
-        or _n_function_modes() > 0
-        or _has_transforms()
-        or _tracing_state() is not None
-    )
+    return _n_dispatch_modes() > 0 or _n_function_modes() > 0 or _has_transforms() or is_traced()
+
+
+def is_traced() -> bool:
+    """torch.jit.trace is at work."""
+    return _tracing_state() is not None
 
 
 def is_plain(tensors: tuple[Any, ...]) -> bool:

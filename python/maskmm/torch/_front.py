@@ -271,7 +271,7 @@ def _as_tensor(name: str, mask: Any, device: torch.device) -> Tensor:
         if mask.device not in (device, _HOST):
             places = (f"{d.type.replace('cuda', 'gpu')}:{d.index or 0}" for d in (device, mask.device))
             raise ValueError("{}: expected an array on {} as a is, got one on {}".format(name, *places))
-        return mask.to(device)
+        return mask if mask.device == device else mask.to(device)
     if torch.compiler.is_compiling():
         if not isinstance(mask, np.ndarray | bool | int | float):
             kind = type(mask).__name__

@@ -159,7 +159,7 @@ class BlockMaskedLinear(torch.nn.Module):
             precision=self.precision,  # type: ignore[arg-type]
         )
         if self.bias is not None:
-            y = y + self.bias
+            y = y + self.bias.to(y.dtype)  # which is autocast's, where that is on
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
