@@ -238,6 +238,23 @@ def test_streams_and_devices_at_the_package() -> None:
         jax.jit(lambda a: maskmm.explain(a, B))(A)
 
 
+def test_sizes_and_arrays_of_other_kinds() -> None:
+    class Holder:
+        def __init__(self, x: Any) -> None:
+            self.x = x
+
+        def __jax_array__(self) -> Any:
+            return self.x
+
+    expected = block_masked_mm(A, B, 32, *MASKS)
+    sizes = np.int32(32), np.array(32), jnp.array(32), (32, np.int64(32), jnp.array(32))
+    assert all(np.array_equal(block_masked_mm(A, B, size, *MASKS), expected) for size in sizes)
+    assert np.array_equal(block_masked_mm(Holder(A), B, 32, *map(Holder, MASKS)), expected)
+    for size in (True, (32, True, 32), (32, [32], 32), jnp.ones(2, int), 32.0):
+        with pytest.raises(TypeError, match=r"^block_size: expected an int or a tuple of three ints"):
+            block_masked_mm(A, B, size)
+
+
 @pytest.mark.parametrize("batch", [(), (64,)])
 def test_export_with_sizes_that_are_not_known(batch: tuple[int, ...]) -> None:
     export = pytest.importorskip("jax.export")

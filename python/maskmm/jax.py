@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -144,10 +145,10 @@ def _call(
         raise TypeError(f"stream: expected None, as XLA orders the work, got {type(stream).__name__}")
     if out is not None:
         raise TypeError(f"out: expected None, as JAX arrays cannot be written to, got {type(out).__name__}")
-    if type(block_size) is not int and type(block_size) is not tuple:
-        block_size = _plain(block_size)
+    if type(block_size) is not int:
+        block_size = _plain_size(block_size)
     if type(precision) is not str:
-        precision = _plain(precision)
+        precision = _Wrong(precision)
     names = INPUTS[operation]
     operands = tuple([_operand(name, x) for name, x in zip(names, operands, strict=False)])
     masks = tuple([_mask(name, x) for name, x in zip(names[-3:], masks, strict=True)])
@@ -159,20 +160,29 @@ def _call(
         raise
 
 
-def _plain(setting: Any) -> Any:
-    """What jit can take as static; whatever is no setting is refused when it is checked."""
-    return int(setting) if isinstance(setting, np.integer) else _Wrong(setting)
+def _plain_size(size: Any) -> Any:
+    """What jit can take as static; whatever is no size is refused when it is checked."""
+    try:
+        if isinstance(size, bool) or (isinstance(size, tuple) and any(isinstance(x, bool) for x in size)):
+            return _Wrong(size)
+        return tuple(map(operator.index, size)) if isinstance(size, tuple) else operator.index(size)
+    except TypeError:
+        return _Wrong(size)
 
 
 def _operand(name: str, x: Any) -> Any:
-    if isinstance(x, _ARRAYS) or hasattr(x, "__jax_array__"):
+    if isinstance(x, _ARRAYS):
         return x
+    if hasattr(x, "__jax_array__"):
+        return x.__jax_array__()
     raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
 
 
 def _mask(name: str, x: Any) -> Any:
-    if x is None or isinstance(x, jax.Array) or hasattr(x, "__jax_array__"):
+    if x is None or isinstance(x, jax.Array):
         return x
+    if hasattr(x, "__jax_array__"):
+        return x.__jax_array__()
     _maskmm.expect_mask(name, x)
     if isinstance(x, bool | float):
         return x
