@@ -307,6 +307,14 @@ def test_gradients_of_1d_operands(shapes: Any) -> None:
         assert_close(gradient, expected)
 
 
+def test_sizes_of_other_kinds() -> None:
+    for m in (np.int32(32), np.array(32), mx.array(32)):
+        result = block_masked_mm(*INPUTS[:2], (m, 16, 64), *INPUTS[2:])
+        assert_close(result, ours(*INPUTS))
+        compiled = mx.compile(lambda *t, m=m: block_masked_mm(*t[:2], (m, 16, 64), *t[2:]))
+        assert_close(compiled(*INPUTS), result)
+
+
 def test_the_function_of_the_package_comes_here() -> None:
     expected = ours(*INPUTS)
     for stream in (None, mx.cpu, maskmm.cpu, maskmm.Device(maskmm.cpu)):

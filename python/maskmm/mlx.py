@@ -8,6 +8,7 @@ mx.jvp, mx.vmap and mx.compile, to any order of derivatives.
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -157,8 +158,8 @@ def _call(
             name: x if shapes[name] == kinds[name][0] else x.reshape(shapes[name])
             for name, x in inputs.items()
         }
-        sizes = tuple(block_size) if isinstance(block_size, tuple) else (block_size,) * 3
-        result = _Operation(operation, sizes, precision)(canonical)
+        m, n, k = map(operator.index, block_size if isinstance(block_size, tuple) else (block_size,) * 3)
+        result = _Operation(operation, (m, n, k), precision)(canonical)
         return result if tuple(result.shape) == shape else result.reshape(shape)
 
 
