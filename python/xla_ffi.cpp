@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "core/execute.hpp"
 #include "maskmm/maskmm.hpp"
 #include "xla_ffi_abi.hpp"
 
@@ -103,6 +104,34 @@ class Arguments {
   std::int64_t next_ = 0;
 };
 
+/// XLA's own allocator, which hands memory out in the order of the stream that it runs the call on.
+class XlaScratch final : public core::ScratchSource {
+ public:
+  explicit XlaScratch(const xla::CallFrame& frame) : frame_(frame) {}
+
+  std::byte* allocate(std::size_t bytes) override {
+    constexpr std::size_t kAlignment = 16;  // the most that may be asked for
+    xla::MemoryAllocateArgs arguments{sizeof arguments, nullptr, frame_.context, bytes, kAlignment, nullptr};
+    if (failed(frame_.api->memory_allocate(&arguments)) || arguments.data == nullptr) throw std::bad_alloc();
+    return static_cast<std::byte*>(arguments.data);
+  }
+
+  void free(std::byte* memory, std::size_t bytes) noexcept override {
+    xla::MemoryFreeArgs arguments{sizeof arguments, nullptr, frame_.context, bytes, memory};
+    (void)failed(frame_.api->memory_free(&arguments));
+  }
+
+ private:
+  bool failed(xla::Error* error) const {
+    if (error == nullptr) return false;
+    xla::ErrorDestroyArgs arguments{sizeof arguments, nullptr, error};
+    frame_.api->error_destroy(&arguments);
+    return true;
+  }
+
+  const xla::CallFrame& frame_;
+};
+
 void execute(const xla::CallFrame& frame, const Stream& stream) {
   const Settings settings = settings_of(frame);
   Arguments arguments(frame, stream.device);
@@ -118,11 +147,11 @@ void execute(const xla::CallFrame& frame, const Stream& stream) {
   const MutableView out = view_of(frame.results.values[0], stream.device);
   const BlockSize block_size(settings.block_m, settings.block_n, settings.block_k);
   const auto precision = static_cast<Precision>(settings.precision);
-  if (settings.operation == Settings::kDot) {
-    block_masked_dot(x, a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision);
-  } else {
-    block_masked_mm(a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision);
-  }
+  const bool is_dot = settings.operation == Settings::kDot;
+  const core::Problem problem = core::make_problem(
+      {a, b, block_size, mask_out, mask_lhs, mask_rhs, stream, out, precision, is_dot ? &x : nullptr});
+  XlaScratch scratch(frame);
+  core::execute(problem, out, &scratch);
 }
 
 xla::Error* error_of(const xla::CallFrame& frame, const char* message, xla::ErrorCode code) {

@@ -59,6 +59,12 @@ struct ErrorCreateArgs {
   ErrorCode code;
 };
 
+struct ErrorDestroyArgs {
+  std::size_t struct_size;
+  Extension* extension_start;
+  Error* error;
+};
+
 struct StreamGetArgs {
   std::size_t struct_size;
   Extension* extension_start;
@@ -73,6 +79,23 @@ struct DeviceOrdinalGetArgs {
   std::int32_t device_ordinal;  // out
 };
 
+struct MemoryAllocateArgs {
+  std::size_t struct_size;
+  Extension* extension_start;
+  Context* context;
+  std::size_t size;
+  std::size_t alignment;
+  void* data;  // out
+};
+
+struct MemoryFreeArgs {
+  std::size_t struct_size;
+  Extension* extension_start;
+  Context* context;
+  std::size_t size;
+  void* data;
+};
+
 using AnyFunction = void (*)();
 
 struct Api {
@@ -81,10 +104,15 @@ struct Api {
   ApiVersion api_version;
   const void* internal_api;
   Error* (*error_create)(ErrorCreateArgs*);
-  AnyFunction error_get_message, error_destroy, handler_register;
+  AnyFunction error_get_message;
+  void (*error_destroy)(ErrorDestroyArgs*);
+  AnyFunction handler_register;
   Error* (*stream_get)(StreamGetArgs*);
-  AnyFunction type_register, context_get, state_set, state_get, memory_allocate, memory_free, thread_pool_schedule,
-      thread_pool_num_threads, future_create, future_set_available, future_set_error, run_id_get;
+  AnyFunction type_register, context_get, state_set, state_get;
+  Error* (*memory_allocate)(MemoryAllocateArgs*);
+  Error* (*memory_free)(MemoryFreeArgs*);
+  AnyFunction thread_pool_schedule, thread_pool_num_threads, future_create, future_set_available, future_set_error,
+      run_id_get;
   Error* (*device_ordinal_get)(DeviceOrdinalGetArgs*);
 };
 

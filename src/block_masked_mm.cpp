@@ -17,13 +17,13 @@ bool is_empty(const Dims& shape) { return std::ranges::find(shape, 0) != shape.e
 
 }  // namespace
 
-void execute(const Problem& problem, const MutableView& result) {
+void execute(const Problem& problem, const MutableView& result, ScratchSource* scratch) {
   if (is_empty(result.shape)) return;
   const Canonical canonical = canonicalize(problem, result);
   if (problem.stream.device.type == DeviceType::cpu) {
     cpu::run(canonical);
   } else {
-    cuda::run(canonical, problem.stream);
+    cuda::run(canonical, problem.stream, scratch);
   }
 }
 

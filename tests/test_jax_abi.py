@@ -18,13 +18,23 @@ STRUCTS: dict[tuple[str, str], str] = {
         "ErrorCreateArgs",
         "XLA_FFI_Error_Create_Args",
     ): "struct_size extension_start message code=errc",
+    ("ErrorDestroyArgs", "XLA_FFI_Error_Destroy_Args"): "struct_size extension_start error",
+    (
+        "MemoryAllocateArgs",
+        "XLA_FFI_DeviceMemory_Allocate_Args",
+    ): "struct_size extension_start context=ctx size alignment data",
+    (
+        "MemoryFreeArgs",
+        "XLA_FFI_DeviceMemory_Free_Args",
+    ): "struct_size extension_start context=ctx size data",
     ("StreamGetArgs", "XLA_FFI_Stream_Get_Args"): "struct_size extension_start context=ctx stream",
     (
         "DeviceOrdinalGetArgs",
         "XLA_FFI_DeviceOrdinal_Get_Args",
     ): "struct_size extension_start context=ctx device_ordinal",
     ("Api", "XLA_FFI_Api"): "struct_size extension_start api_version internal_api "
-    "error_create=XLA_FFI_Error_Create stream_get=XLA_FFI_Stream_Get "
+    "error_create=XLA_FFI_Error_Create error_destroy=XLA_FFI_Error_Destroy stream_get=XLA_FFI_Stream_Get "
+    "memory_allocate=XLA_FFI_DeviceMemory_Allocate memory_free=XLA_FFI_DeviceMemory_Free "
     "device_ordinal_get=XLA_FFI_DeviceOrdinal_Get",
     ("Buffer", "XLA_FFI_Buffer"): "struct_size extension_start dtype data rank dims",
     ("Buffers", "XLA_FFI_Args"): "struct_size extension_start size types values=args",

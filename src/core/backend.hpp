@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "core/canonical.hpp"
+#include "core/scratch_source.hpp"
 
 namespace maskmm::cpu {
 
@@ -21,8 +22,8 @@ namespace maskmm::cuda {
 
 /// 0 where there is no driver or no device; never throws.
 int device_count();
-/// Enqueues on the stream; M, N and batch_size are at least 1; K may be 0.
-void run(const core::Canonical& canonical, const Stream& stream);
+/// Enqueues on the stream; M, N and batch_size are at least 1; K may be 0. `scratch`: as in core::execute.
+void run(const core::Canonical& canonical, const Stream& stream, core::ScratchSource* scratch);
 Explanation explain(const core::Canonical& canonical, const Stream& stream);
 /// As cpu::sum_axes, enqueued on the stream.
 void sum_axes(const View& from, const MutableView& to, const Stream& stream);

@@ -53,15 +53,25 @@ cudaMemPool_t memory_pool(int device) {
   return pool;
 }
 
-Workspace::Workspace(std::size_t bytes, int device, cudaStream_t stream) : stream_(stream) {
+Workspace::Workspace(std::size_t bytes, int device, cudaStream_t stream, core::ScratchSource* source)
+    : bytes_(bytes), stream_(stream), source_(source) {
   if (bytes == 0) return;
+  if (source != nullptr) {
+    data_ = source->allocate(bytes);
+    return;
+  }
   void* data = nullptr;
   check(cudaMallocFromPoolAsync(&data, bytes, memory_pool(device), stream), "cudaMallocFromPoolAsync");
   data_ = static_cast<std::byte*>(data);
 }
 
 Workspace::~Workspace() {
-  if (data_ != nullptr && cudaFreeAsync(data_, stream_) != cudaSuccess) (void)cudaGetLastError();
+  if (data_ == nullptr) return;
+  if (source_ != nullptr) {
+    source_->free(data_, bytes_);
+  } else if (cudaFreeAsync(data_, stream_) != cudaSuccess) {
+    (void)cudaGetLastError();
+  }
 }
 
 }  // namespace maskmm::cuda

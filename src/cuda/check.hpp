@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "core/scratch_source.hpp"
 #include "maskmm/stream.hpp"
 
 namespace maskmm::cuda {
@@ -28,18 +29,24 @@ class DeviceScope {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
-/// Scratch memory in the order of a stream.
+/// Scratch memory in the order of a stream, from `source` or else from our own pool.
 class Workspace {
  public:
-  Workspace(std::size_t bytes, int device, cudaStream_t stream);
+  Workspace(std::size_t bytes, int device, cudaStream_t stream, core::ScratchSource* source = nullptr);
   ~Workspace();
-  Workspace(Workspace&& other) noexcept : data_(std::exchange(other.data_, nullptr)), stream_(other.stream_) {}
+  Workspace(Workspace&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)),
+        bytes_(other.bytes_),
+        stream_(other.stream_),
+        source_(other.source_) {}
   Workspace& operator=(Workspace&&) = delete;
   std::byte* data() const { return data_; }
 
  private:
   std::byte* data_ = nullptr;
+  std::size_t bytes_;
   cudaStream_t stream_;
+  core::ScratchSource* source_;
 };
 
 /// Our own pool on the device: it keeps freed memory for the next call, and leaves the settings of others alone.

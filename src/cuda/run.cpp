@@ -287,12 +287,12 @@ void for_each_slice(const Canonical& given, Call call) {
   }
 }
 
-void run_slice(const Canonical& given, const Stream& stream) {
+void run_slice(const Canonical& given, const Stream& stream, core::ScratchSource* scratch) {
   const DeviceLimits limits = limits_of(given.device.index);
   const Canonical canonical = orient(given, limits);
   const Choice choice = choose(canonical, limits);
   const auto handle = static_cast<cudaStream_t>(stream.handle);
-  const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle);
+  const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle, scratch);
   const LiveMasks masks(canonical, choice, !choice.reads_masks(), workspace.data(), limits.sms, handle);
   const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());
   if (choice.plans) plan(choice, params, workspace.data(), limits.sms, handle);
@@ -362,10 +362,10 @@ Explanation explain_slice(const Canonical& given, const Stream& stream) {
 
 }  // namespace
 
-void run(const Canonical& given, const Stream& stream) {
+void run(const Canonical& given, const Stream& stream, core::ScratchSource* scratch) {
   const TraceRange range(given.x.present() ? "maskmm.block_masked_dot" : "maskmm.block_masked_mm");
   const DeviceScope scope(given.device.index);
-  for_each_slice(given, [&](const Canonical& slice) { run_slice(slice, stream); });
+  for_each_slice(given, [&](const Canonical& slice) { run_slice(slice, stream, scratch); });
 }
 
 Explanation explain(const Canonical& given, const Stream& stream) {

@@ -12,7 +12,7 @@ namespace {
 }  // namespace
 
 int device_count() { return 0; }
-void run(const core::Canonical&, const Stream&) { refuse(); }
+void run(const core::Canonical&, const Stream&, core::ScratchSource*) { refuse(); }
 Explanation explain(const core::Canonical&, const Stream&) { refuse(); }
 void sum_axes(const View&, const MutableView&, const Stream&) { refuse(); }
 Stream new_stream(Device) { refuse(); }
