@@ -55,19 +55,21 @@ DeviceLimits limits_of(int device) {
   return limits;
 }
 
+void allow_shared_bytes(const void* function, int shared_bytes, int device) {
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, int> allowed;
+  const std::lock_guard lock(mutex);
+  int& bytes = allowed[{function, device}];
+  if (bytes >= shared_bytes) return;
+  check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+        "cudaFuncSetAttribute");
+  bytes = shared_bytes;
+}
+
 void launch_kernel(const void* function, std::int64_t blocks, int threads, int shared_bytes, void* params, int device,
                    cudaStream_t stream, const char* name) {
-  if (shared_bytes > 32 << 10) {  // with what kernels declare themselves: less than 48 KB, which all may use unasked
-    static std::mutex mutex;
-    static std::map<std::pair<const void*, int>, int> allowed;
-    const std::lock_guard lock(mutex);
-    int& bytes = allowed[{function, device}];
-    if (bytes < shared_bytes) {
-      check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-            "cudaFuncSetAttribute");
-      bytes = shared_bytes;
-    }
-  }
+  // With what kernels declare themselves: less than 48 KB, which all may use unasked.
+  if (shared_bytes > 32 << 10) allow_shared_bytes(function, shared_bytes, device);
   void* arguments[] = {params};
   check(cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments,
                          static_cast<std::size_t>(shared_bytes), stream),

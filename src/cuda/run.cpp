@@ -218,7 +218,7 @@ void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* work
   params.list = list;
   params.schedule = launch.schedule;
   params.stages = launch.stages;
-  if (launch.kernel.cluster > 0) return sm90::launch(launch, layout, workspace, params, stream);
+  if (launch.kernel.cluster > 0) return sm90::launch(launch, layout, workspace, params, device, stream);
   launch_kernel(launch.kernel.function, launch.blocks, launch.kernel.threads, launch.stages * launch.kernel.stage_bytes,
                 &params, device, stream, launch.kernel.name);
 }

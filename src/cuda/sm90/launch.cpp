@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/check.hpp"
+#include "cuda/launch.hpp"
 #include "cuda/sm90/config.hpp"
 #include "cuda/sm90/gather.hpp"
 #include "cuda/sm90/tensor_map.hpp"
@@ -41,7 +42,7 @@ Tail tail_of(const Launch& launch) {
 }  // namespace
 
 void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* workspace, const MultiplyParams& multiply,
-            cudaStream_t stream) {
+            int device, cudaStream_t stream) {
   HopperParams params{};
   params.multiply = multiply;
   const int cluster = launch.kernel.cluster;
@@ -76,8 +77,7 @@ void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* work
     check(launch_gather(multiply, params.gathered, stream), "the launch that gathers columns");
   }
   const int shared = launch.stages * launch.kernel.stage_bytes;
-  check(cudaFuncSetAttribute(launch.kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
-        "cudaFuncSetAttribute");
+  allow_shared_bytes(launch.kernel.function, shared, device);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(launch.blocks));
   config.blockDim = dim3(static_cast<unsigned>(launch.kernel.threads));

@@ -9,6 +9,6 @@ namespace maskmm::cuda::sm90 {
 
 /// `multiply` has its schedule; `workspace` is laid out as `layout` says.
 void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* workspace, const MultiplyParams& multiply,
-            cudaStream_t stream);
+            int device, cudaStream_t stream);
 
 }  // namespace maskmm::cuda::sm90
