@@ -91,8 +91,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   choice->keeps_sums = choice->part_ranges > 1 || choice->k_parts > 1;
 
   // Wide panels reuse A, scattered blocks of which come from memory far away, and A that must be packed is packed
-  // again for each. The panel and packed A stay below 5.2 MiB. But every thread should have several tasks, and rows are
-  // cut last, since each range of them packs B anew.
+  // again for each. The panel and packed A stay below 5.2 MiB. But every thread should have several tasks.
   constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
   const std::int64_t fewest = choice->a_in_place ? least : 2 * least;
   const std::int64_t packed_k = choice->streams_b ? std::max(choice->chunk, choice->k.block) : choice->k_range;
@@ -105,7 +104,9 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const std::int64_t whole = choice->dot ? ceil_div(c.n.block, choice->tile_columns) : 1;
   tiles = round_up(tiles, whole);
   const auto panels = [&] { return ceil_div(N, tiles * choice->tile_columns); };
-  while (tiles / 2 >= fewest && tiles / 2 % whole == 0 && panels() * c.batch_size < enough) tiles /= 2;
+  // Rows are cut last, since each range of them packs B anew; but before A is packed for more panels.
+  const std::int64_t ranges = choice->a_in_place ? 1 : std::clamp<std::int64_t>(M / 512, 1, 4);
+  while (tiles / 2 >= fewest && tiles / 2 % whole == 0 && panels() * ranges * c.batch_size < enough) tiles /= 2;
   choice->panel_columns = std::min(tiles * choice->tile_columns, round_up(N, choice->tile_columns));
   choice->panels = panels();
   const std::int64_t units = choice->panels * c.batch_size * choice->k_parts;
@@ -154,6 +155,17 @@ void choose_shapes(const Canonical& c, Choice* choice) {
 }
 
 }  // namespace
+
+bool prefers_swapped_roles(const Canonical& canonical) {
+  constexpr std::int64_t kLeast = 128;  // a panel must be wide, and tasks many
+  if (canonical.x.present() || std::min(canonical.m.extent, canonical.n.extent) < kLeast) return false;
+  const auto runs_down = [](const Operand& operand) {
+    const auto size = static_cast<std::int64_t>(size_of(operand.dtype));
+    return operand.row_stride_bytes == size && operand.col_stride_bytes != size;
+  };
+  const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present() && !canonical.mask_out.present();
+  return runs_down(canonical.a) && (runs_down(canonical.b) || only_rhs);
+}
 
 Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads) {
   Choice choice;

@@ -66,6 +66,10 @@ const Kernels<T>& kernels_of(const Choice& choice) {
   }
 }
 
+/// Whether C^T = B^T A^T is faster: A, that must be packed for each panel, would be read in place, or packed only where
+/// a mask keeps it.
+bool prefers_swapped_roles(const core::Canonical& canonical);
+
 Choice choose(const core::Canonical& canonical, const KernelSet& set, int max_threads);
 
 }  // namespace maskmm::cpu

@@ -130,6 +130,44 @@ bool pack_transposed(const KernelSet& set, const Source& from, std::int64_t rows
   return true;
 }
 
+/// Rows of T -> 16-bit elements, or a copy. False: another type.
+template <class T>
+bool narrow_rows(const KernelSet& set, const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns,
+                 std::byte* to, Dtype dtype, std::int64_t stride_bytes) {
+  if (dtype == dtype_of<T>) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::memcpy(to + i * stride_bytes, from + i * ldf, static_cast<std::size_t>(columns) * sizeof(T));
+    }
+    return true;
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    if (dtype == Dtype::float16 || dtype == Dtype::bfloat16) {
+      const auto narrow = dtype == Dtype::float16 ? set.narrow_float16 : set.narrow_bfloat16;
+      narrow(from, ldf, rows, columns, to, stride_bytes);
+      return true;
+    }
+  }
+  return false;
+}
+
+/// Rows of the target are contiguous downwards: squares are transposed. False: no fast code for the type.
+template <class T>
+bool unpack_transposed(const KernelSet& set, const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns,
+                       const Target& to) {
+  constexpr std::int64_t kSquare = 64;
+  alignas(64) T square[kSquare * kSquare];
+  for (std::int64_t i0 = 0; i0 < rows; i0 += kSquare) {
+    const std::int64_t is = std::min(kSquare, rows - i0);
+    for (std::int64_t j0 = 0; j0 < columns; j0 += kSquare) {
+      const std::int64_t js = std::min(kSquare, columns - j0);
+      kernels_of<T>(set).transpose(from + i0 * ldf + j0, ldf, is, js, square, kSquare);
+      std::byte* at = to.data + i0 * to.row_stride_bytes + j0 * to.col_stride_bytes;
+      if (!narrow_rows(set, square, kSquare, js, is, at, to.dtype, to.col_stride_bytes)) return false;
+    }
+  }
+  return true;
+}
+
 template <class Stored, class T>
 Stored round_to(T value) {
   if constexpr (std::is_same_v<Stored, float16_t> || std::is_same_v<Stored, bfloat16_t>) {
@@ -160,19 +198,14 @@ void pack(const KernelSet& set, const Source& from, std::int64_t rows, std::int6
 template <class T>
 void unpack(const KernelSet& set, const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns,
             const Target& to) {
-  const bool contiguous = to.col_stride_bytes == static_cast<std::int64_t>(size_of(to.dtype));
-  if constexpr (std::is_same_v<T, float>) {
-    if (contiguous && (to.dtype == Dtype::float16 || to.dtype == Dtype::bfloat16)) {
-      const auto narrow = to.dtype == Dtype::float16 ? set.narrow_float16 : set.narrow_bfloat16;
-      return narrow(from, ldf, rows, columns, to.data, to.row_stride_bytes);
-    }
+  const std::int64_t size = static_cast<std::int64_t>(size_of(to.dtype));
+  if (to.col_stride_bytes == size) {
+    if (narrow_rows(set, from, ldf, rows, columns, to.data, to.dtype, to.row_stride_bytes)) return;
+  } else if (to.row_stride_bytes == size) {
+    if (unpack_transposed(set, from, ldf, rows, columns, to)) return;
   }
   for (std::int64_t i = 0; i < rows; ++i, from += ldf) {
     std::byte* row = to.data + i * to.row_stride_bytes;
-    if (contiguous && to.dtype == dtype_of<T>) {
-      std::memcpy(row, from, static_cast<std::size_t>(columns) * sizeof(T));
-      continue;
-    }
     with_storage(to.dtype, [&](auto stored) {
       using Stored = decltype(stored);
       if constexpr (!std::is_integral_v<Stored>) {
@@ -211,6 +244,12 @@ void clear_bytes(std::byte* to, std::size_t bytes, Store store) {
 
 void clear(const Target& to, std::int64_t rows, std::int64_t columns, Store store) {
   const std::size_t size = size_of(to.dtype);
+  if (to.row_stride_bytes == static_cast<std::int64_t>(size) && to.col_stride_bytes != to.row_stride_bytes) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      clear_bytes(to.data + j * to.col_stride_bytes, static_cast<std::size_t>(rows) * size, store);
+    }
+    return;
+  }
   for (std::int64_t i = 0; i < rows; ++i) {
     std::byte* row = to.data + i * to.row_stride_bytes;
     if (to.col_stride_bytes == static_cast<std::int64_t>(size)) {

@@ -2,6 +2,7 @@
 #include "cpu/run.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "core/backend.hpp"
 #include "cpu/choose.hpp"
@@ -84,12 +85,29 @@ void run_tasks(const core::Canonical& canonical, const Choice& choice, const Liv
   }
 }
 
+/// The call, or a copy of it with its roles swapped where that is faster.
+class Oriented {
+ public:
+  explicit Oriented(const core::Canonical& given) : given_(given) {
+    if (!prefers_swapped_roles(given)) return;
+    swapped_ = given;
+    core::swap_roles(*swapped_);
+  }
+  const core::Canonical& call() const { return swapped_ ? *swapped_ : given_; }
+
+ private:
+  const core::Canonical& given_;
+  std::optional<core::Canonical> swapped_;
+};
+
 }  // namespace
 
 void run(const core::Canonical& canonical) { run_with(canonical, kernel_set(), num_threads()); }
 
-void run_with(const core::Canonical& canonical, const KernelSet& set, int threads) {
+void run_with(const core::Canonical& given, const KernelSet& set, int threads) {
   const FloatEnvironment environment;
+  const Oriented oriented(given);
+  const core::Canonical& canonical = oriented.call();
   const Choice choice = choose(canonical, set, threads);
   const std::size_t sums_bytes = shared_sums_bytes(choice), bytes = sums_bytes + live_bytes(canonical);
   const ReleaseLarge release{call_memory(), bytes};
@@ -102,8 +120,10 @@ void run_with(const core::Canonical& canonical, const KernelSet& set, int thread
   }
 }
 
-Explanation explain(const core::Canonical& canonical) {
+Explanation explain(const core::Canonical& given) {
   const FloatEnvironment environment;
+  const Oriented oriented(given);
+  const core::Canonical& canonical = oriented.call();
   const Choice choice = choose(canonical, kernel_set(), num_threads());
   const std::size_t bytes = live_bytes(canonical);
   const ReleaseLarge release{call_memory(), bytes};

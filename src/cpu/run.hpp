@@ -7,6 +7,6 @@
 namespace maskmm::cpu {
 
 /// As run(), with this kernel set and at most this many threads.
-void run_with(const core::Canonical& canonical, const KernelSet& set, int threads);
+void run_with(const core::Canonical& given, const KernelSet& set, int threads);
 
 }  // namespace maskmm::cpu

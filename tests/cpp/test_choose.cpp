@@ -35,6 +35,23 @@ core::Canonical shapes(std::int64_t M, std::int64_t N, std::int64_t K, Dtype dty
   return c;
 }
 
+TEST(Choose, RolesAreSwappedWhereAWouldBePackedOverAndOver) {
+  static bool anywhere;
+  core::Operand mask;
+  mask.data = reinterpret_cast<std::byte*>(&anywhere);
+  core::Canonical c = shapes(512, 512, 512, Dtype::float32);
+  EXPECT_FALSE(cpu::prefers_swapped_roles(c));
+  c = shapes(512, 512, 512, Dtype::float32, true);
+  EXPECT_TRUE(cpu::prefers_swapped_roles(c));
+  EXPECT_FALSE(cpu::prefers_swapped_roles(shapes(64, 512, 512, Dtype::float32, true)));
+  c.b = shapes(512, 512, 512, Dtype::float32).b;
+  EXPECT_FALSE(cpu::prefers_swapped_roles(c));
+  c.mask_rhs = mask;  // as mask_lhs it tells which blocks of A need no packing
+  EXPECT_TRUE(cpu::prefers_swapped_roles(c));
+  c.mask_lhs = mask;
+  EXPECT_FALSE(cpu::prefers_swapped_roles(c));
+}
+
 TEST(Choose, ScratchIsBoundedWhateverTheSize) {
   for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
     for (const Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16}) {

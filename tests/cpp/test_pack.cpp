@@ -187,6 +187,34 @@ TEST_P(Pack, UnpackWritesOnlyItsElements) {
   }
 }
 
+TEST_P(Pack, ResultsThatRunDown) {
+  constexpr std::int64_t kPad = 3;
+  for (const Dtype dtype : {Dtype::float16, Dtype::bfloat16, Dtype::float32}) {
+    for (const std::int64_t rows : {1, 5, 64, 100}) {
+      for (const std::int64_t columns : {2, 17, 64, 90}) {
+        Random random(static_cast<std::uint64_t>(rows * 100 + columns));
+        const auto size = static_cast<std::int64_t>(size_of(dtype)), down = (rows + kPad) * size;
+        std::vector<std::byte> memory(static_cast<std::size_t>(columns * down), std::byte{0x55}), expected = memory;
+        std::vector<float> from(static_cast<std::size_t>(rows * 100));
+        for (float& value : from) value = static_cast<float>(random() % 1000) / 7;
+        for (std::int64_t i = 0; i < rows; ++i) {
+          for (std::int64_t j = 0; j < columns; ++j) {
+            store(expected.data() + i * size + j * down, dtype, from[static_cast<std::size_t>(i * 100 + j)]);
+          }
+        }
+        const cpu::Target target{memory.data(), dtype, size, down};
+        cpu::unpack<float>(*GetParam(), from.data(), 100, rows, columns, target);
+        ASSERT_EQ(memory, expected) << rows << " " << columns;
+        cpu::clear(target, rows, columns, cpu::Store::cached);
+        for (std::int64_t j = 0; j < columns; ++j) {
+          std::memset(expected.data() + j * down, 0, static_cast<std::size_t>(rows * size));
+        }
+        ASSERT_EQ(memory, expected) << rows << " " << columns;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(, Pack, testing::ValuesIn(cpu::runnable_kernel_sets()),
                          [](const auto& info) { return std::string(info.param->name); });
 
