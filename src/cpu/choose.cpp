@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-
 namespace maskmm::cpu {
 namespace {
 
@@ -62,7 +61,12 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const Kernels<T>& kernels = kernels_of<T>(*choice);
   const std::int64_t M = c.m.extent, N = c.n.extent, K = choice->k.extent;
   choice->lanes = kernels.lanes;
-  choice->sliver = kernels.lanes * kernels.vectors;
+  choice->micro_columns = kernels.lanes * kernels.vectors;
+  // Narrow blocks are dense in slivers as narrow: of wide ones they would use a part of the caches' sets only. Pairs
+  // are packed two vectors at a time.
+  const bool narrow_blocks = c.mask_out.present() || (c.mask_rhs.present() && choice->pairs == nullptr);
+  const bool dense = choice->b_plain && narrow_blocks && c.n.block < choice->micro_columns;
+  choice->sliver = dense ? kernels.lanes * kernels.sliver_vectors : choice->micro_columns;
   // With unit_rows: partial sums of 16 KiB, half of a first-level cache. Rows of 64 bfloat16 would be short to fetch.
   choice->tile_columns = choice->pairs != nullptr ? 128 : 256 / kSize;
   const std::int64_t least = 512 / kSize / choice->tile_columns;  // tiles of a panel
@@ -89,6 +93,9 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   choice->k_range = std::min(K, round_up(ceil_div(part, choice->part_ranges), 256));
   if (choice->k_parts > 1) choice->k_parts = ceil_div(K, choice->part_ranges * choice->k_range);  // none is empty
   choice->keeps_sums = choice->part_ranges > 1 || choice->k_parts > 1;
+  const std::int64_t narrowest = choice->lanes * (choice->pairs != nullptr ? 2 : 1);
+  choice->gathers = choice->sliver == kernels.lanes && kernels.vectors > 1 && !choice->streams_b &&
+                    !choice->keeps_sums && c.n.block % narrowest == 0 && c.n.block < choice->tile_columns;
 
   // Wide panels reuse A, scattered blocks of which come from memory far away, and A that must be packed is packed
   // again for each. The panel and packed A stay below 5.2 MiB. But every thread should have several tasks.
@@ -202,7 +209,7 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
 std::string kernel_name(const Choice& choice, Dtype accumulate) {
   const auto name = [&](const auto& kernels, const char* type) {
     return std::string("panel ") + type + " " + std::to_string(kernels.rows[kernels.vectors]) + "x" +
-           std::to_string(choice.sliver);
+           std::to_string(choice.micro_columns);
   };
   if (accumulate == Dtype::float64) return name(kernels_of<double>(choice), "f64");
   return name(kernels_of<float>(choice), choice.pairs != nullptr ? "bf16" : "f32");

@@ -23,8 +23,9 @@ struct Choice {
   const Kernels<float>* pairs = nullptr;  // of bfloat16 along k are the elements of A and packed B; or null
   core::BlockGrid k;                      // the inner axis in elements of packed B: all that follows counts k in those
   std::int64_t lanes = 0;                 // elements of a vector
-  std::int64_t sliver = 0;                // columns that packed B holds side by side: the widest micro-tile
-  std::int64_t tile_columns = 0;          // a multiple of sliver
+  std::int64_t micro_columns = 0;         // of the widest micro-tile
+  std::int64_t sliver = 0;                // columns that packed B holds side by side: one vector, or micro_columns
+  std::int64_t tile_columns = 0;          // a multiple of micro_columns
   std::int64_t panel_columns = 0;         // a multiple of tile_columns
   std::int64_t unit_rows = 0;
   std::int64_t task_rows = 0;  // a multiple of every block size, or all
@@ -35,6 +36,7 @@ struct Choice {
   bool a_in_place = false;      // micro-kernels read A where it is
   bool b_plain = false;         // rows of B are copied as they are
   bool streams_b = false;       // packed B holds one chunk of a tile and is used once
+  bool gathers = false;         // a tile may have live blocks of columns that are not neighbours
   bool wide_rows = false;       // A is one row: micro-tiles far wider than a sliver read B where it is
   bool out_direct = false;      // micro-kernels write the result where it belongs
   bool dot = false;             // what tiles give is reduced to a number for each block, not written

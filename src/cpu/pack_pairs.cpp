@@ -66,7 +66,7 @@ void pack_pairs_of_columns(const KernelSet& set, const Source& from, std::int64_
         set, rows, ceil_div(columns, 2), to, ldt,
         [&](std::int64_t i0, std::int64_t is, std::int64_t j0, std::int64_t js, float* square) {
           const std::int64_t k = std::min(2 * js, columns - 2 * j0);
-          set.bfloat16_pairs->copy_panel({from.at(i0, 2 * j0).data, from.col_stride_bytes, k, is, square, kSquare, 0});
+          set.bfloat16_pairs->copy_panel({from.at(i0, 2 * j0).data, from.col_stride_bytes, k, is, square, kSquare});
         });
   } else {
     for (std::int64_t i = 0; i < rows; ++i)

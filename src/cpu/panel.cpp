@@ -1,6 +1,7 @@
 #include "cpu/panel.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace maskmm::cpu {
 
@@ -16,7 +17,8 @@ Panel<T>::Panel(const core::Canonical& canonical, const Choice& choice, std::byt
       dot_(dot),
       panel_(reinterpret_cast<T*>(scratch)),
       packed_(reinterpret_cast<std::uint64_t*>(scratch + choice.packed_offset)),
-      packed_columns_(packed_columns) {}
+      packed_columns_(packed_columns),
+      sliver_shift_(std::countr_zero(static_cast<std::uint64_t>(choice.sliver))) {}
 
 template <class T>
 void Panel<T>::open(const Place<T>& place) {
@@ -52,12 +54,24 @@ bool Panel<T>::mark_packed(const Unit<T>& unit, std::int64_t bk) {
   if (choice_.streams_b) return false;
   const std::uint64_t bit = std::uint64_t{1} << (bk % 64);
   bool packed = true;
-  for (std::int64_t j = unit.j; j < unit.j + unit.columns; j += packed_columns_) {
-    std::uint64_t& word = packed_word(j, bk);
-    packed &= (word & bit) != 0;
-    word |= bit;
+  for (int index = 0; index < unit.stretch_count; ++index) {
+    const Stretch& stretch = unit.stretches[index];
+    for (std::int64_t j = stretch.j; j < stretch.j + stretch.columns; j += packed_columns_) {
+      std::uint64_t& word = packed_word(j, bk);
+      packed &= (word & bit) != 0;
+      word |= bit;
+    }
   }
   return packed;
+}
+
+/// The unit's `column` in B.
+template <class T>
+std::int64_t column_of(const Unit<T>& unit, std::int64_t column) {
+  const Stretch* stretch = unit.stretches;
+  for (; column >= stretch->columns && stretch + 1 < unit.stretches + unit.stretch_count; ++stretch)
+    column -= stretch->columns;
+  return stretch->j + column;
 }
 
 /// Packs what is fresh of `columns` of the unit, from its `column` on: where micro-kernels cannot do it on the way.
@@ -68,28 +82,31 @@ void Panel<T>::pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t col
   for (int index = 0; index < unit.run_count; ++index) {
     const Run<T>& run = unit.runs[index];
     if (!run.fresh) continue;
-    T* to = run.b + packed_offset(unit, column);
     const std::int64_t k = unit.run_begins[index], rows = std::min(run.k * elements, c_.k.extent - k);
-    const std::int64_t padded = round_up(columns, choice_.lanes);
-    const Source stretch = source.at(k, unit.j + column);
-    if (choice_.b_plain) {
-      kernels_.copy_panel({stretch.data, c_.b.row_stride_bytes, rows, columns, to, sliver, choice_.sliver_stride});
-    } else if (choice_.pairs != nullptr) {
-      if constexpr (sizeof(T) == sizeof(float)) {
-        pack_pairs_of_rows(*choice_.set, stretch, rows, columns, to, sliver, padded);
+    for (std::int64_t done = 0, count; done < columns; done += count) {
+      count = std::min(sliver, columns - done);
+      const std::int64_t j = column_of(unit, column + done), padded = round_up(count, choice_.lanes);
+      T* to = run.b + packed_offset(unit.place, j);
+      const Source stretch = source.at(k, j);
+      if (choice_.b_plain) {
+        kernels_.copy_panel({stretch.data, c_.b.row_stride_bytes, rows, count, to, sliver});
+      } else if (choice_.pairs != nullptr) {
+        if constexpr (sizeof(T) == sizeof(float)) {
+          pack_pairs_of_rows(*choice_.set, stretch, rows, count, to, sliver, padded);
+        }
+      } else {
+        pack<T>(*choice_.set, stretch, rows, count, to, sliver, padded);
       }
-    } else {
-      pack<T>(*choice_.set, stretch, rows, columns, to, sliver, padded);
     }
   }
 }
 
-/// Of the unit's `column` in packed B, in elements.
+/// Of column j in packed B, in elements.
 template <class T>
-std::int64_t Panel<T>::packed_offset(const Unit<T>& unit, std::int64_t column) const {
-  column += unit.j - unit.place.j_begin;
+std::int64_t Panel<T>::packed_offset(const Place<T>& place, std::int64_t j) const {
+  std::int64_t column = j - place.j_begin;
   if (choice_.streams_b) column %= choice_.tile_columns;
-  return column / choice_.sliver * choice_.sliver_stride + column % choice_.sliver;
+  return (column >> sliver_shift_) * choice_.sliver_stride + (column & (choice_.sliver - 1));
 }
 
 /// Where B is plain: the first element of block bk in column j.
@@ -113,7 +130,7 @@ void Panel<T>::add_block(std::int64_t bk) {
       return;
     }
   }
-  const void* raw = fresh && choice_.b_plain ? raw_b(bk, unit.j) : nullptr;
+  const void* raw = fresh && choice_.b_plain ? raw_b(bk, unit.stretches[0].j) : nullptr;
   unit.run_begins[unit.run_count] = c_.k.begin(bk);
   unit.runs[unit.run_count++] = {a_rows_ + k, panel_ + k_packed * choice_.sliver, raw, size, fresh};
 }
@@ -132,13 +149,53 @@ void Panel<T>::flush() {
   pending_ = false;
 }
 
+/// Where the vectors of a micro-tile are, which has `columns` of the unit from its `column` on.
+template <class T>
+void Panel<T>::set_columns(const Unit<T>& unit, std::int64_t column, std::int64_t columns, bool direct,
+                           MicroCall<T>* call) const {
+  const std::int64_t lanes = choice_.lanes, j_first = column_of(unit, column);
+  call->b_offsets[0] = packed_offset(unit.place, j_first);
+  call->raw_offsets_bytes[0] = (j_first - unit.stretches[0].j) * c_.b.col_stride_bytes;
+  for (int vector = 0; vector < kMaxPacked; ++vector) call->dst_offsets[vector] = vector * lanes;
+  call->result_stretches = 1;
+  call->result_offsets_bytes[0] = 0;
+  call->result_bytes[0] = columns * c_.out.col_stride_bytes;
+  if (!call->apart) return;
+  for (int vector = 1; vector * lanes < columns; ++vector) {
+    const std::int64_t j = column_of(unit, column + vector * lanes);
+    call->b_offsets[vector] = packed_offset(unit.place, j);
+    call->raw_offsets_bytes[vector] = (j - unit.stretches[0].j) * c_.b.col_stride_bytes;
+    if (direct) call->dst_offsets[vector] = j - j_first;
+  }
+  if (unit.stretch_count == 1) return;
+  for (int vector = 0; vector * lanes < columns; ++vector) {
+    call->result_offsets_bytes[vector] = (column_of(unit, column + vector * lanes) - j_first) * c_.out.col_stride_bytes;
+    call->result_bytes[vector] = lanes * c_.out.col_stride_bytes;
+    call->result_stretches = vector + 1;
+  }
+}
+
+/// The same columns of the next unit, as far as it has them.
+template <class T>
+void Panel<T>::set_next_columns(const Unit<T>& next, std::int64_t column, MicroCall<T>* call) const {
+  const std::int64_t lanes = choice_.lanes, last = round_up(next.columns, lanes) - lanes;
+  const int vectors = call->apart ? kMaxPacked : 1;
+  for (int vector = 0; vector < vectors; ++vector) {
+    const std::int64_t j = column_of(next, std::min(column + vector * lanes, last));
+    call->next_b_offsets[vector] = packed_offset(next.place, j);
+    call->next_raw_offsets_bytes[vector] = (j - next.stretches[0].j) * c_.b.col_stride_bytes;
+  }
+  call->next_side_by_side = next.stretch_count == 1;
+}
+
 template <class T>
 void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   const std::int64_t sliver = choice_.sliver, lanes = choice_.lanes;
   T* sums = unit.place.sums;
-  if (choice_.keeps_sums) sums += (unit.i - unit.place.i_begin) * choice_.sums_ld + (unit.j - unit.place.j_begin);
+  if (choice_.keeps_sums)
+    sums += (unit.i - unit.place.i_begin) * choice_.sums_ld + (unit.stretches[0].j - unit.place.j_begin);
   const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
-  const Target out = out_at(unit.place, unit.i, unit.j);
+  const Target out = out_at(unit.place, unit.i, 0);
   const bool contiguous = out.col_stride_bytes == static_cast<std::int64_t>(size_of(out.dtype));
   MicroCall<T> call;
   call.runs = unit.runs;
@@ -151,6 +208,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   call.lda = call.next_lda = lda_;
   call.raw_ldb_bytes = c_.b.row_stride_bytes;
   call.ldb = sliver;
+  call.apart = sliver == lanes;
   call.lds = choice_.sums_ld;
   call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
   call.result_ld_bytes = out.row_stride_bytes;
@@ -158,24 +216,24 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   call.scale = unit.scale;
   call.scale_second = unit.scale_second;
   call.scale_out = unit.scale_out;
-  T* dst = direct ? reinterpret_cast<T*>(out.data) : sums;
-  const std::int64_t first_column = unit.j - unit.place.j_begin;
+  const std::int64_t first_column = unit.stretches[0].j - unit.place.j_begin;
   for (std::int64_t column = 0, columns; column < unit.columns; column += columns) {
-    const std::int64_t inside = (first_column + column) % sliver;
-    columns = std::min(sliver - inside, unit.columns - column);
-    const bool wide = choice_.wide_rows && unit.columns - column > sliver;
+    columns = std::min(choice_.micro_columns, unit.columns - column);
+    if (sliver > lanes) columns = std::min(columns, sliver - (first_column + column) % sliver);
+    const bool wide = choice_.wide_rows && unit.columns - column > choice_.micro_columns;
     if (wide) columns = std::min(lanes * kernels_.row_vectors, (unit.columns - column) / lanes * lanes);
     call.next = wide || next == nullptr ? call.next_end : next->runs;
     const std::int64_t vectors = ceil_div(columns, lanes), tallest = kernels_.rows[vectors];
     const std::int64_t groups = ceil_div(unit.rows, tallest);
-    call.b_offset = packed_offset(unit, column);
-    call.raw_offset_bytes = call.next_raw_offset_bytes = column * c_.b.col_stride_bytes;
+    set_columns(unit, column, columns, direct, &call);
+    if (call.next != call.next_end) set_next_columns(*next, column, &call);
     const bool packs_on_the_way = kernels_.packs_on_the_way && choice_.b_plain && columns % lanes == 0 &&
                                   (choice_.pairs == nullptr || c_.k.extent % 2 == 0);
     if (unit.packs && !packs_on_the_way) pack_b(unit, column, columns);
     call.copy_ldb = choice_.streams_b && groups == 1 ? 0 : sliver;
-    call.next_b_offset = next != nullptr ? packed_offset(*next, column) : 0;
     call.next_a = column == 0 && next != nullptr && (next->fresh_a || !kernels_.fetches_a_once);
+    std::byte* result = out.data + column_of(unit, column) * out.col_stride_bytes;
+    T* dst = direct ? reinterpret_cast<T*>(result) : sums + column;
     std::int64_t group = 0;
     for (std::int64_t row = 0, rows; row < unit.rows; row += rows, ++group) {
       rows = std::min(round_up(ceil_div(unit.rows - row, groups - group), kernels_.row_step), unit.rows - row);
@@ -185,18 +243,20 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
       call.next_b_row = group * kStep<T> / groups;
       call.next_b_end = call.reads_raw && call.copy_ldb == 0 ? call.next_b_row : (group + 1) * kStep<T> / groups;
       call.src = unit.first ? nullptr : sums + row * choice_.sums_ld + column;
-      call.dst = dst + row * call.ldd + column;
-      call.result =
-          unit.last && contiguous ? out.data + row * out.row_stride_bytes + column * out.col_stride_bytes : nullptr;
-      call.result_bytes = columns * out.col_stride_bytes;
+      call.dst = dst + row * call.ldd;
+      call.result = unit.last && contiguous ? result + row * out.row_stride_bytes : nullptr;
       kernels_.micro[vectors][rows](call);
     }
   }
   if (!unit.last || direct) return;
-  if (choice_.dot) {
-    dot_->add(unit.i, unit.rows, unit.j, unit.columns, sums, choice_.sums_ld);
-  } else {
-    unpack<T>(*choice_.set, sums, choice_.sums_ld, unit.rows, unit.columns, out);
+  for (int index = 0; index < unit.stretch_count; ++index) {
+    const Stretch& stretch = unit.stretches[index];
+    if (choice_.dot) {
+      dot_->add(unit.i, unit.rows, stretch.j, stretch.columns, sums, choice_.sums_ld);
+    } else {
+      unpack<T>(*choice_.set, sums, choice_.sums_ld, unit.rows, stretch.columns, out_at(unit.place, unit.i, stretch.j));
+    }
+    sums += stretch.columns;
   }
 }
 

@@ -11,7 +11,13 @@
 
 namespace maskmm::cpu {
 
-inline constexpr int kMaxRuns = 64;  // blocks of a chunk
+inline constexpr int kMaxRuns = 64;      // blocks of a chunk
+inline constexpr int kMaxStretches = 8;  // neighbouring columns of a tile
+
+/// Columns [j, j + columns).
+struct Stretch {
+  std::int64_t j, columns;
+};
 
 /// Where a panel is: its operands and the part of them that it covers.
 template <class T>
@@ -30,7 +36,9 @@ struct Unit {
   Run<T> runs[kMaxRuns];
   std::int64_t run_begins[kMaxRuns];  // in elements of the inner axis
   int run_count = 0;
-  std::int64_t i = 0, rows = 0, j = 0, columns = 0;
+  std::int64_t i = 0, rows = 0, columns = 0;  // of all stretches
+  Stretch stretches[kMaxStretches];           // in order; whole vectors, unless there is only one
+  int stretch_count = 0;
   bool first = false, last = false;  // of its tile
   bool fresh_a = true;               // some of its A was in no unit before
   bool packs = false;                // some of its blocks of B are not packed yet
@@ -61,7 +69,10 @@ class Panel {
   std::uint64_t& packed_word(std::int64_t j, std::int64_t bk);
   bool mark_packed(const Unit<T>& unit, std::int64_t bk);
   void pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t columns);
-  std::int64_t packed_offset(const Unit<T>& unit, std::int64_t column) const;
+  std::int64_t packed_offset(const Place<T>& place, std::int64_t j) const;
+  void set_columns(const Unit<T>& unit, std::int64_t column, std::int64_t columns, bool direct,
+                   MicroCall<T>* call) const;
+  void set_next_columns(const Unit<T>& next, std::int64_t column, MicroCall<T>* call) const;
   const void* raw_b(std::int64_t bk, std::int64_t j) const;
   void execute(const Unit<T>& unit, const Unit<T>* next);
 
@@ -72,6 +83,7 @@ class Panel {
   T* panel_;
   std::uint64_t* packed_;  // one bit for each block of k, for each packed_columns_ of the panel
   std::int64_t packed_columns_;
+  int sliver_shift_;  // slivers are powers of two wide
   std::int64_t word_begin_ = 0, packed_words_ = 0;
   Place<T> place_{};
   const T* a_rows_ = nullptr;

@@ -60,6 +60,7 @@ PanelTask<T>::PanelTask(const Canonical& canonical, const Choice& choice, const 
       shared_sums_(shared_sums),
       row_block_(live.lhs.present() || live.out.present() ? canonical.m.block : choice.unit_rows),
       column_block_(live.rhs.present() || live.out.present() ? canonical.n.block : choice.tile_columns),
+      gathers_(choice.gathers && live.out.present() && !live.out.scaled && !live.rhs.present()),
       dot_(canonical, choice, live.out.scaled, scratch),
       panel_(canonical, choice, scratch, std::min(column_block_, choice.tile_columns), &dot_) {}
 
@@ -216,13 +217,44 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
   read_a_ = false;
   for (std::int64_t j = j_begin_; j < j_end_;) {
     const Tile tile = next_tile(bi, j);
-    const bool is_live = multiply_tile(bi, i, rows, tile);
-    read_a_ |= is_live && !live_.rhs.present();
-    if (is_live && dead < j) clear_columns(i, rows, dead, j);
+    const bool is_live = tile.kept && count_live_k(bi, tile.bj) > 0;
+    if (is_live) {
+      if (gathers_) {
+        gather_tile(bi, i, rows, tile);
+      } else {
+        multiply_tile(bi, i, rows, tile);
+      }
+      if (dead < j) clear_columns(i, rows, dead, j);
+      dead = j + tile.columns;
+    }
     j += tile.columns;
-    if (is_live) dead = j;
   }
+  if (gathers_) flush_gathered(bi, i, rows);
   if (dead < j_end_) clear_columns(i, rows, dead, j_end_);
+}
+
+/// Takes what mask_out kept until micro-tiles of the widest kind are full: all columns of a row have the same live k.
+template <class T>
+void PanelTask<T>::gather_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile) {
+  if (tile.columns % choice_.lanes != 0) {
+    flush_gathered(bi, i, rows);
+    return multiply_tile(bi, i, rows, tile);
+  }
+  Stretch left = tile.stretches[0];
+  while (left.columns > 0) {
+    const std::int64_t columns = std::min(left.columns, choice_.tile_columns - gathered_.columns);
+    if (gathered_.columns == 0) gathered_.bj = left.j / column_block_;
+    gathered_.add({left.j, columns});
+    left = {left.j + columns, left.columns - columns};
+    if (gathered_.columns == choice_.tile_columns) flush_gathered(bi, i, rows);
+  }
+}
+
+template <class T>
+void PanelTask<T>::flush_gathered(std::int64_t bi, std::int64_t i, std::int64_t rows) {
+  if (gathered_.columns > 0) multiply_tile(bi, i, rows, gathered_);
+  gathered_.columns = 0;
+  gathered_.stretch_count = 0;
 }
 
 template <class T>
@@ -248,13 +280,20 @@ bool PanelTask<T>::same_tile(std::int64_t bi, std::int64_t bj) const {
 }
 
 template <class T>
+bool PanelTask<T>::kept(std::int64_t bi, std::int64_t bj) const {
+  return !live_.out.present() || test_bit(live_.out.row(batch_, bi), bj);
+}
+
+template <class T>
 typename PanelTask<T>::Tile PanelTask<T>::next_tile(std::int64_t bi, std::int64_t j) const {
   const std::int64_t limit = std::min(round_up(j + 1, choice_.tile_columns), j_end_);
   std::int64_t bj = j / column_block_;
-  Tile tile{j, 0, bj, !live_.out.present() || test_bit(live_.out.row(batch_, bi), bj)};
+  Tile tile;
+  tile.bj = bj;
+  tile.kept = kept(bi, bj);
   std::int64_t end = std::min((bj + 1) * column_block_, limit);
   while (end < limit && same_tile(bi, bj)) end = std::min((++bj + 1) * column_block_, limit);
-  tile.columns = end - j;
+  tile.add({j, end - j});
   return tile;
 }
 
@@ -286,16 +325,18 @@ typename PanelTask<T>::Scale PanelTask<T>::block_scale(std::int64_t bi, std::int
   return {lhs, rhs};
 }
 
-/// False: the tile is dead in this range of k.
+/// Live blocks of k in this range.
 template <class T>
-bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile) {
-  std::int64_t live_blocks = 0;
-  if (tile.kept) {
-    for (std::int64_t word = word_begin_; word < word_end_; ++word) {
-      live_blocks += std::popcount(live_word(bi, tile.bj, word));
-    }
-  }
-  if (live_blocks == 0) return false;
+std::int64_t PanelTask<T>::count_live_k(std::int64_t bi, std::int64_t bj) const {
+  std::int64_t count = 0;
+  for (std::int64_t word = word_begin_; word < word_end_; ++word) count += std::popcount(live_word(bi, bj, word));
+  return count;
+}
+
+/// Some k of the tile are live.
+template <class T>
+void PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile) {
+  const std::int64_t live_blocks = count_live_k(bi, tile.bj);
   const std::int64_t chunk_blocks = std::max<std::int64_t>(1, choice_.chunk / choice_.k.block);
   const std::int64_t chunks = ceil_div(live_blocks, chunk_blocks);
   const bool scaled = live_.lhs.scaled || live_.rhs.scaled;
@@ -307,8 +348,9 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
     unit.k = 0;
     unit.i = i;
     unit.rows = rows;
-    unit.j = tile.j;
     unit.columns = tile.columns;
+    unit.stretch_count = tile.stretch_count;
+    std::copy_n(tile.stretches, tile.stretch_count, unit.stretches);
     unit.first = first && !choice_.keeps_sums;
     unit.last = false;
     unit.scale = scale.first;
@@ -342,17 +384,17 @@ bool PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
     if (!choice_.dot) panel_.unit().scale_out = out_scale(bi, tile.bj);
   }
   panel_.push();
-  return true;
+  read_a_ |= !live_.rhs.present();
 }
 
 template <class T>
-bool PanelTask<T>::any_live(std::int64_t bi, const Tile& tile) const {
-  if (!tile.kept) return false;
+bool PanelTask<T>::any_live(std::int64_t bi, std::int64_t bj) const {
+  if (!kept(bi, bj)) return false;
   if (!live_.lhs.present() && !live_.rhs.present()) return choice_.k.extent > 0;
   for (std::int64_t word = 0; word * 64 < choice_.k.count(); ++word) {
     std::uint64_t bits = bits_between(word, 0, choice_.k.count());
     if (live_.lhs.present()) bits &= live_.lhs.row(batch_, bi)[word];
-    if (live_.rhs.present()) bits &= live_.rhs.row(batch_, tile.bj)[word];
+    if (live_.rhs.present()) bits &= live_.rhs.row(batch_, bj)[word];
     if (bits != 0) return true;
   }
   return false;
@@ -374,20 +416,19 @@ void PanelTask<T>::finish_rows(std::int64_t i, std::int64_t rows) {
   for (std::int64_t j = j_begin_; j < j_end_;) {
     const std::int64_t bj = j / column_block_;
     const std::int64_t end = std::min((bj + 1) * column_block_, j_end_);
-    const Tile tile{j, end - j, bj, !live_.out.present() || test_bit(live_.out.row(batch_, bi), bj)};
     T* sums = sums_ + (i - i_begin_) * choice_.sums_ld + (j - j_begin_);
     if (choice_.dot) {
-      if (any_live(bi, tile)) dot_.add(i, rows, j, tile.columns, sums, choice_.sums_ld);
-    } else if (any_live(bi, tile)) {
+      if (any_live(bi, bj)) dot_.add(i, rows, j, end - j, sums, choice_.sums_ld);
+    } else if (any_live(bi, bj)) {
       const T scale = out_scale(bi, bj);
       if (scale != T(1)) {
         for (std::int64_t row = 0; row < rows; ++row) {
-          for (std::int64_t column = 0; column < tile.columns; ++column) sums[row * choice_.sums_ld + column] *= scale;
+          for (std::int64_t column = 0; column < end - j; ++column) sums[row * choice_.sums_ld + column] *= scale;
         }
       }
-      unpack<T>(*choice_.set, sums, choice_.sums_ld, rows, tile.columns, panel_.out_at(place_, i, j));
+      unpack<T>(*choice_.set, sums, choice_.sums_ld, rows, end - j, panel_.out_at(place_, i, j));
     } else {
-      clear(panel_.out_at(place_, i, j), rows, tile.columns, choice_.zeros);
+      clear(panel_.out_at(place_, i, j), rows, end - j, choice_.zeros);
     }
     j = end;
   }

@@ -27,10 +27,18 @@ class PanelTask {
   void join_parts(std::int64_t first_task);
 
  private:
-  /// Columns with one list of live k.
+  /// Columns with one list of live k, and one scale: neighbours, or what mask_out kept of a row.
   struct Tile {
-    std::int64_t j, columns, bj;
-    bool kept;  // by mask_out
+    std::int64_t bj = 0;  // of the first
+    std::int64_t columns = 0;
+    bool kept = true;  // by mask_out
+    Stretch stretches[kMaxStretches];
+    int stretch_count = 0;
+
+    void add(const Stretch& stretch) {
+      columns += stretch.columns;
+      stretches[stretch_count++] = stretch;
+    }
   };
   struct Scale {
     T first, second;
@@ -42,15 +50,19 @@ class PanelTask {
   void open_k_range(std::int64_t index);
   void multiply_rows(std::int64_t i, std::int64_t rows);
   void pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows);
+  bool kept(std::int64_t bi, std::int64_t bj) const;
   Tile next_tile(std::int64_t bi, std::int64_t j) const;
   bool same_tile(std::int64_t bi, std::int64_t bj) const;
   void clear_columns(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t j_end);
-  bool multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile);
+  void multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile);
+  void gather_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile);
+  void flush_gathered(std::int64_t bi, std::int64_t i, std::int64_t rows);
   void finish();
   void finish_rows(std::int64_t i, std::int64_t rows);
 
   std::uint64_t live_word(std::int64_t bi, std::int64_t bj, std::int64_t word) const;
-  bool any_live(std::int64_t bi, const Tile& tile) const;
+  bool any_live(std::int64_t bi, std::int64_t bj) const;
+  std::int64_t count_live_k(std::int64_t bi, std::int64_t bj) const;
   Scale block_scale(std::int64_t bi, std::int64_t bj, std::int64_t bk) const;
   T out_scale(std::int64_t bi, std::int64_t bj) const;
   std::int64_t rows_from(std::int64_t i) const;
@@ -65,6 +77,7 @@ class PanelTask {
 
   // Blocks as the masks of this call see them: an axis that no mask cuts has blocks as large as suits.
   std::int64_t row_block_, column_block_;
+  bool gathers_;
   DotBlocks<T> dot_;
   Panel<T> panel_;
   Place<T> place_{};
@@ -75,6 +88,7 @@ class PanelTask {
   std::int64_t i_begin_ = 0, i_end_ = 0, j_begin_ = 0, j_end_ = 0, k_begin_ = 0, k_end_ = 0;
   std::int64_t bj_begin_ = 0, bj_end_ = 0, bk_begin_ = 0, bk_end_ = 0;
   std::int64_t word_begin_ = 0, word_end_ = 0;
+  Tile gathered_;        // live columns of the current rows that wait for more
   bool read_a_ = false;  // a tile of the current rows has read all live columns of A
 };
 

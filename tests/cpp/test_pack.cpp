@@ -109,7 +109,7 @@ TEST_P(Pack, PairsOfAnyStride) {
         pairs, [&](float* to) { cpu::pack_pairs_of_rows(*GetParam(), source, rows, columns, to, ldt, padded); }));
     if (source.col_stride_bytes == 2) {
       check_rows(packed(pairs, [&](float* to) {
-        GetParam()->bfloat16_pairs->copy_panel({source.data, source.row_stride_bytes, rows, columns, to, ldt, 0});
+        GetParam()->bfloat16_pairs->copy_panel({source.data, source.row_stride_bytes, rows, columns, to, ldt});
       }));
     }
     if (HasFatalFailure()) return;

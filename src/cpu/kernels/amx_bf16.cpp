@@ -173,7 +173,7 @@ void multiply_runs(const MicroCall<float>& call) {
   Gather<MT, NT> gather;
   for (const Run<float>* run = call.runs; run != call.runs_end; ++run) {
     const float* a = run->a + call.a_offset;
-    const float* b = run->b + call.b_offset;
+    const float* b = run->b + call.b_offsets[0];
     for (std::int64_t k = run->k, taken; k > 0; k -= taken, a += taken, b += taken * call.ldb) {
       prefetcher.template step<MT * kTileRows, NT>(call);
       if (k >= kTilePairs && gather.empty()) {
@@ -197,6 +197,7 @@ constexpr Kernels<float> make_kernels() {
   Kernels<float> kernels{};
   kernels.lanes = kTilePairs;
   kernels.vectors = 2;
+  kernels.sliver_vectors = 2;
   kernels.chunk = 256;
   kernels.long_chunk = 256;
   for (int rows = 1; rows <= 2 * kTileRows; ++rows) {

@@ -38,6 +38,7 @@ constexpr Kernels<T> make_kernels() {
   Kernels<T> kernels{};
   kernels.lanes = Simd<T>::kLanes;
   kernels.vectors = 2;
+  kernels.sliver_vectors = 2;
   kernels.chunk = 256;
   kernels.long_chunk = 2048 / sizeof(T);
   fill_rows<MultiplyAdd<T>, 1, 8>(kernels);

@@ -19,19 +19,20 @@ struct DotPairs {
   using Factor = __m512i;
   static constexpr int kRawRows = 2;
   static Factor load_b(const float* from) { return _mm512_loadu_si512(from); }
-  template <int NV>
-  static void load_raw(const char* from, std::int64_t ld_bytes, Factor* row) {
+  /// Vectors 2 j and 2 j + 1 are neighbours.
+  template <int NV, class At>
+  static void load_raw(At at, std::int64_t ld_bytes, Factor* row) {
     MASKMM_UNROLL
     for (int j = 0; j + 1 < NV; j += 2) {
-      const __m512i first = _mm512_loadu_si512(from + 32 * j), second = _mm512_loadu_si512(from + ld_bytes + 32 * j);
+      const __m512i first = _mm512_loadu_si512(at(j)), second = _mm512_loadu_si512(at(j) + ld_bytes);
       row[j] = join_low(first, second);
       row[j + 1] = join_high(first, second);
     }
     if constexpr (NV % 2 != 0) {
-      const auto half = [&](const char* at) {
-        return _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + 32 * (NV - 1))));
+      const auto half = [](const char* from) {
+        return _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
       };
-      row[NV - 1] = join_low(half(from), half(from + ld_bytes));
+      row[NV - 1] = join_low(half(at(NV - 1)), half(at(NV - 1) + ld_bytes));
     }
   }
   static void store_b(float* to, Factor value) { _mm512_storeu_si512(to, value); }
@@ -69,6 +70,7 @@ constexpr Kernels<float> make_kernels() {
   Kernels<float> kernels{};
   kernels.lanes = 16;
   kernels.vectors = 4;
+  kernels.sliver_vectors = 1;
   kernels.chunk = 128;
   kernels.long_chunk = 512;
   fill_rows<DotPairs, 1, 8>(kernels);

@@ -16,7 +16,11 @@ struct Run {
   bool fresh;  // B is not packed yet
 };
 
-/// One call of a micro-kernel: dst = scale_out * (src + scale * (sum over the runs of A B)) for a micro-tile.
+/// Vectors of the widest micro-tile that reads packed B.
+inline constexpr int kMaxPacked = 4;
+
+/// One call of a micro-kernel: dst = scale_out * (src + scale * (sum over the runs of A B)) for a micro-tile. Its
+/// vectors may lie anywhere in B and in the result; those past the first kMaxPacked lie beside the first.
 template <class T>
 struct MicroCall {
   const Run<T>* runs;
@@ -29,14 +33,16 @@ struct MicroCall {
   std::int64_t lda;       // from one row of A to the next
   std::int64_t next_a_offset;
   std::int64_t next_lda;
-  std::int64_t b_offset;  // of the first column from Run::b
-  std::int64_t ldb;       // from one row of packed B to the next
-  bool reads_raw;         // B of runs that have raw_b comes from there, and is packed on the way
-  std::int64_t raw_offset_bytes;
+  std::int64_t b_offsets[kMaxPacked];          // of each vector from Run::b
+  std::int64_t ldb;                            // from one row of packed B to the next
+  bool apart;                                  // slivers of B are one vector wide, and vectors may be from any of them
+  bool reads_raw;                              // B of runs that have raw_b comes from there, and is packed on the way
+  std::int64_t raw_offsets_bytes[kMaxPacked];  // from Run::raw_b
   std::int64_t raw_ldb_bytes;
   std::int64_t copy_ldb;  // as ldb; 0 where nobody would read a copy: then B of `next` is prefetched row by row
-  std::int64_t next_b_offset;
-  std::int64_t next_raw_offset_bytes;  // from Run::raw_b
+  std::int64_t next_b_offsets[kMaxPacked];
+  std::int64_t next_raw_offsets_bytes[kMaxPacked];
+  bool next_side_by_side;   // the vectors of `next` are neighbours in B
   std::int64_t next_b_row;  // of each kStep rows of B in `next`, the rows [next_b_row, next_b_end) are prefetched
   std::int64_t next_b_end;
   bool next_a;   // prefetch A too
@@ -44,25 +50,27 @@ struct MicroCall {
   std::int64_t lds;
   T* dst;
   std::int64_t ldd;
+  std::int64_t dst_offsets[kMaxPacked];
   void* result;  // where the rows of the micro-tile go at last, prefetched for writing; or null
   std::int64_t result_ld_bytes;
-  std::int64_t result_bytes;  // of a row
-  bool scaled;                // false: all scales are 1
-  T scale;                    // of this sum; its second factor is 1 unless the product of two would leave T's range
+  std::int64_t result_offsets_bytes[kMaxPacked];  // of each stretch of a row
+  std::int64_t result_bytes[kMaxPacked];
+  int result_stretches;
+  bool scaled;  // false: all scales are 1
+  T scale;      // of this sum; its second factor is 1 unless the product of two would leave T's range
   T scale_second;
   T scale_out;
 };
 
-/// Rows of B -> a packed panel: slivers of `sliver` columns, each with its rows one after another.
+/// Rows of B -> a sliver of packed B.
 template <class T>
 struct PanelCopy {
   const void* from;  // aligned to T; rows for pairs may be anywhere
   std::int64_t ldf_bytes;
   std::int64_t rows;     // of `from`
-  std::int64_t columns;  // the last sliver is filled up with zeros to a multiple of the vector
+  std::int64_t columns;  // filled up with zeros to a multiple of the vector
   T* to;
-  std::int64_t sliver;
-  std::int64_t sliver_stride;
+  std::int64_t ldt;
 };
 
 /// Elements of a cache line: the step in which a micro-kernel walks k and prefetches.
@@ -79,7 +87,8 @@ template <class T>
 struct Kernels {
   using MicroKernel = void (*)(const MicroCall<T>&);
   int lanes;                                         // elements of a vector
-  int vectors;                                       // of the widest micro-tile: packed panels are lanes * vectors wide
+  int vectors;                                       // of the widest micro-tile
+  int sliver_vectors;                                // of a sliver of packed B whose rows are copied as they are
   int chunk;                                         // inner elements to multiply at a time
   int long_chunk;                                    // where all k are live
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists

@@ -7,6 +7,10 @@
 // next unit will read: live blocks are scattered, so the hardware's prefetchers miss them.
 
 #define MASKMM_UNROLL _Pragma("GCC unroll 16")
+// GCC drops calls of a function that only prefetches, as one without effects.
+#define MASKMM_INLINE __attribute__((always_inline)) inline
+// Sums that a lambda captures stay in registers only where it is inlined.
+#define MASKMM_INLINE_LAMBDA __attribute__((always_inline))
 
 template <class T>
 struct Simd {
@@ -26,15 +30,23 @@ struct MultiplyAdd {
   using Factor = Vector;
   static constexpr int kRawRows = 1;  // of B before packing, in one of packed B
   static Factor load_b(const T* from) { return Simd<T>::load(from); }
-  template <int NV>
-  static void load_raw(const char* from, std::int64_t, Factor* row) {
+  /// at(j): where vector j begins.
+  template <int NV, class At>
+  static void load_raw(At at, std::int64_t, Factor* row) {
     MASKMM_UNROLL
-    for (int j = 0; j < NV; ++j) row[j] = load_b(reinterpret_cast<const T*>(from) + j * Simd<T>::kLanes);
+    for (int j = 0; j < NV; ++j) row[j] = load_b(reinterpret_cast<const T*>(at(j)));
   }
   static void store_b(T* to, Factor value) { Simd<T>::store(to, value); }
   static Factor broadcast_a(const T* from) { return Simd<T>::broadcast(*from); }
   static Vector add_product(Vector sum, Factor a, Factor b) { return sum + a * b; }
 };
+
+/// Whether the vectors of a micro-tile may be apart in packed B: where each is a cache line, slivers are one vector
+/// wide, lest narrow blocks use a part of the caches' sets only.
+template <int NV>
+constexpr bool vectors_apart() {
+  return kVectorBytes == 64 && NV <= kMaxPacked;
+}
 
 /// Walks the runs that come next, a cache line of k at a time.
 template <class Math>
@@ -59,8 +71,8 @@ struct Prefetcher {
   void open(const MicroCall<T>& call) {
     a = run->a + call.next_a_offset;
     raw = run->raw_b != nullptr;
-    b = raw ? static_cast<const char*>(run->raw_b) + call.next_raw_offset_bytes
-            : reinterpret_cast<const char*>(run->b + call.next_b_offset);
+    b = raw ? static_cast<const char*>(run->raw_b) + call.next_raw_offsets_bytes[0]
+            : reinterpret_cast<const char*>(run->b + call.next_b_offsets[0]);
     ldb_bytes = raw ? call.raw_ldb_bytes * Math::kRawRows : call.ldb * static_cast<std::int64_t>(sizeof(T));
     left = run->k;
     constexpr std::uintptr_t kLine = 64;
@@ -99,18 +111,12 @@ struct Prefetcher {
     }
     is_first = false;
     b_row = b;
-    constexpr int kRowBytes = NV * kVectorBytes, kLine = 64;
     for (std::int64_t row = call.next_b_row; row < call.next_b_end; ++row) {
-      const char* line = b + row * ldb_bytes;
-      if (Math::kRawRows > 1 && raw) {
-        for (int part = 0; part < Math::kRawRows; ++part, line += call.raw_ldb_bytes) {
-          MASKMM_UNROLL
-          for (int j = 0; j < kRowBytes / Math::kRawRows; j += kLine) __builtin_prefetch(line + j, 0, 2);
-        }
+      const char* from = b + row * ldb_bytes;
+      if (!raw) {
+        packed_row<NV>(from, call);
       } else {
-        MASKMM_UNROLL
-        for (int j = 0; j < kRowBytes; j += kLine) __builtin_prefetch(line + j, 0, 2);
-        if (b_tail) __builtin_prefetch(line + kRowBytes - 1, 0, 2);
+        for (int part = 0; part < Math::kRawRows; ++part, from += call.raw_ldb_bytes) raw_row<NV>(from, call);
       }
     }
     a += kStep<T>;
@@ -118,15 +124,46 @@ struct Prefetcher {
     left -= kStep<T>;
     if (left <= 0 && ++run != end) open(call);
   }
+  template <int NV>
+  MASKMM_INLINE void packed_row(const char* from, const MicroCall<T>& call) {
+    if (vectors_apart<NV>() && call.apart) {
+      MASKMM_UNROLL
+      for (int j = 0; j < NV && j < kMaxPacked; ++j) {
+        __builtin_prefetch(reinterpret_cast<const T*>(from) + (call.next_b_offsets[j] - call.next_b_offsets[0]), 0, 2);
+      }
+    } else {
+      MASKMM_UNROLL
+      for (int byte = 0; byte < NV * kVectorBytes; byte += 64) __builtin_prefetch(from + byte, 0, 2);
+    }
+  }
+  template <int NV>
+  MASKMM_INLINE void raw_row(const char* from, const MicroCall<T>& call) {
+    constexpr int kBytes = kVectorBytes / Math::kRawRows;
+    if (!vectors_apart<NV>() || call.next_side_by_side) {
+      MASKMM_UNROLL
+      for (int byte = 0; byte < NV * kBytes; byte += 64) __builtin_prefetch(from + byte, 0, 2);
+      if (b_tail) __builtin_prefetch(from + NV * kBytes - 1, 0, 2);
+    } else {
+      MASKMM_UNROLL
+      for (int j = 0; j < NV && j < kMaxPacked; ++j) {
+        const char* vector = from + (call.next_raw_offsets_bytes[j] - call.next_raw_offsets_bytes[0]);
+        __builtin_prefetch(vector, 0, 2);
+        if (b_tail) __builtin_prefetch(vector + kBytes - 1, 0, 2);
+      }
+    }
+  }
 };
 
 template <class T>
-void prefetch_result(const MicroCall<T>& call) {
+MASKMM_INLINE void prefetch_result(const MicroCall<T>& call) {
   if (call.result == nullptr) return;
-  const char* row = static_cast<const char*>(call.result);
-  for (int i = 0; i < call.rows; ++i, row += call.result_ld_bytes) {
-    for (std::int64_t byte = 0; byte < call.result_bytes; byte += 64) __builtin_prefetch(row + byte, 1, 3);
-    __builtin_prefetch(row + call.result_bytes - 1, 1, 3);  // where the row starts inside a line
+  for (int stretch = 0; stretch < call.result_stretches; ++stretch) {
+    const char* row = static_cast<const char*>(call.result) + call.result_offsets_bytes[stretch];
+    const std::int64_t bytes = call.result_bytes[stretch];
+    for (int i = 0; i < call.rows; ++i, row += call.result_ld_bytes) {
+      for (std::int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(row + byte, 1, 3);
+      __builtin_prefetch(row + bytes - 1, 1, 3);  // where the row starts inside a line
+    }
   }
 }
 
@@ -142,12 +179,13 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
     for (int j = 0; j < NV; ++j) c[i][j] = Vector{};
   }
   prefetch_result(call);
-  const std::int64_t lda = call.lda, ldb = call.ldb;
+  const std::int64_t lda = call.lda;
+  constexpr int kRawBytes = kVectorBytes / Math::kRawRows;
   Prefetcher<Math> prefetcher(call);
   for (const Run<T>* run = call.runs; run != call.runs_end; ++run) {
     const T* a = run->a + call.a_offset;
-    const auto walk = [&](auto load_row) {
-      const auto multiply = [&] {
+    const auto walk = [&](auto load_row) MASKMM_INLINE_LAMBDA {
+      const auto multiply = [&]() MASKMM_INLINE_LAMBDA {
         typename Math::Factor bv[NV];
         load_row(bv);
         MASKMM_UNROLL
@@ -166,38 +204,55 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
       }
       for (; k > 0; --k) multiply();
     };
-    T* packed = run->b + call.b_offset;
-    if (call.reads_raw && run->raw_b != nullptr) {
-      const char* raw = static_cast<const char*>(run->raw_b) + call.raw_offset_bytes;
-      if (call.copy_ldb == 0) {
-        walk([&](typename Math::Factor* row) {
-          Math::template load_raw<NV>(raw, call.raw_ldb_bytes, row);
-          prefetcher.template one_row<NV>(call);
+    // b_at(j), raw_at(j): from the first vector of a row to vector j.
+    const auto multiply_run = [&](auto b_at, auto raw_at, std::int64_t ldb, std::int64_t copy_ldb) MASKMM_INLINE_LAMBDA {
+      T* packed = run->b + call.b_offsets[0];
+      if (call.reads_raw && run->raw_b != nullptr) {
+        const char* raw = static_cast<const char*>(run->raw_b) + call.raw_offsets_bytes[0];
+        const auto load_raw = [&](typename Math::Factor* row) {
+          Math::template load_raw<NV>([&](int j) { return raw + raw_at(j); }, call.raw_ldb_bytes, row);
           raw += Math::kRawRows * call.raw_ldb_bytes;
+        };
+        if (copy_ldb == 0) {
+          walk([&](typename Math::Factor* row) {
+            load_raw(row);
+            prefetcher.template one_row<NV>(call);
+          });
+          return;
+        }
+        walk([&](typename Math::Factor* row) {
+          load_raw(row);
+          MASKMM_UNROLL
+          for (int j = 0; j < NV; ++j) Math::store_b(packed + b_at(j), row[j]);
+          packed += copy_ldb;
         });
-        continue;
+        return;
       }
       walk([&](typename Math::Factor* row) {
-        Math::template load_raw<NV>(raw, call.raw_ldb_bytes, row);
         MASKMM_UNROLL
-        for (int j = 0; j < NV; ++j) Math::store_b(packed + j * S::kLanes, row[j]);
-        raw += Math::kRawRows * call.raw_ldb_bytes;
-        packed += call.copy_ldb;
+        for (int j = 0; j < NV; ++j) row[j] = Math::load_b(packed + b_at(j));
+        packed += ldb;
       });
-      continue;
-    }
-    walk([&](typename Math::Factor* row) {
+    };
+    if (!vectors_apart<NV>() || !call.apart) {
+      multiply_run([](int j) { return j * S::kLanes; }, [](int j) { return j * kRawBytes; }, call.ldb, call.copy_ldb);
+    } else if constexpr (vectors_apart<NV>()) {
+      std::int64_t b_apart[NV], raw_apart[NV];
       MASKMM_UNROLL
-      for (int j = 0; j < NV; ++j) row[j] = Math::load_b(packed + j * S::kLanes);
-      packed += ldb;
-    });
+      for (int j = 0; j < NV; ++j) {
+        b_apart[j] = call.b_offsets[j] - call.b_offsets[0];
+        raw_apart[j] = call.raw_offsets_bytes[j] - call.raw_offsets_bytes[0];
+      }
+      multiply_run([&](int j) { return b_apart[j]; }, [&](int j) { return raw_apart[j]; }, S::kLanes, S::kLanes);
+    }
   }
   const auto finish = [&](auto result) {
     MASKMM_UNROLL
     for (int i = 0; i < MR; ++i) {
       MASKMM_UNROLL
       for (int j = 0; j < NV; ++j) {
-        S::store(call.dst + i * call.ldd + j * S::kLanes, result(c[i][j], call.src + i * call.lds + j * S::kLanes));
+        const std::int64_t apart = vectors_apart<NV>() ? call.dst_offsets[j % kMaxPacked] : j * S::kLanes;
+        S::store(call.dst + i * call.ldd + apart, result(c[i][j], call.src + i * call.lds + j * S::kLanes));
       }
     }
   };

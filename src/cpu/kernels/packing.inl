@@ -4,7 +4,7 @@
 constexpr std::int64_t kRowsAhead = 16;
 
 template <class T>
-void prefetch_row(const T* row, std::int64_t columns) {
+MASKMM_INLINE void prefetch_row(const T* row, std::int64_t columns) {
   for (std::int64_t j = 0; j < columns; j += kStep<T>) __builtin_prefetch(row + j, 0, 3);
 }
 
@@ -16,17 +16,12 @@ void copy_panel(const PanelCopy<T>& copy) {
   for (std::int64_t row = 0; row < copy.rows; ++row) {
     if (row + kRowsAhead < copy.rows) prefetch_row(source + (row + kRowsAhead) * ldf, copy.columns);
     const T* from = source + row * ldf;
-    T* to = copy.to + row * copy.sliver;
-    for (std::int64_t left = copy.columns; left > 0; left -= copy.sliver) {
-      const std::int64_t count = left < copy.sliver ? left : copy.sliver;
-      std::int64_t j = 0;
-      for (; j + S::kLanes <= count; j += S::kLanes) S::store(to + j, S::load(from + j));
-      if (j < count) {
-        for (; j < count; ++j) to[j] = from[j];
-        for (; j % S::kLanes != 0; ++j) to[j] = T(0);
-      }
-      from += copy.sliver;
-      to += copy.sliver_stride;
+    T* to = copy.to + row * copy.ldt;
+    std::int64_t j = 0;
+    for (; j + S::kLanes <= copy.columns; j += S::kLanes) S::store(to + j, S::load(from + j));
+    if (j < copy.columns) {
+      for (; j < copy.columns; ++j) to[j] = from[j];
+      for (; j % S::kLanes != 0; ++j) to[j] = T(0);
     }
   }
 }

@@ -22,21 +22,18 @@ inline __m512i load_row(const void* from, std::int64_t count) {
 void copy_pairs(const PanelCopy<float>& copy) {
   const char* from = static_cast<const char*>(copy.from);
   float* to = copy.to;
-  for (std::int64_t row = 0; row < copy.rows; row += 2, from += 2 * copy.ldf_bytes, to += copy.sliver) {
+  for (std::int64_t row = 0; row < copy.rows; row += 2, from += 2 * copy.ldf_bytes, to += copy.ldt) {
     for (std::int64_t ahead = row + kRowsAhead; ahead < row + kRowsAhead + 2 && ahead < copy.rows; ++ahead) {
       const char* line = from + (ahead - row) * copy.ldf_bytes;
       for (std::int64_t byte = 0; byte < 2 * copy.columns; byte += 64) __builtin_prefetch(line + byte, 0, 3);
     }
     const bool whole = row + 1 < copy.rows;
-    float* sliver = to;
-    for (std::int64_t j0 = 0; j0 < copy.columns; j0 += copy.sliver, sliver += copy.sliver_stride) {
-      const std::int64_t end = j0 + copy.sliver < copy.columns ? j0 + copy.sliver : copy.columns;
-      for (std::int64_t j = j0; j < end; j += 32) {
-        const __m512i first = load_row(from + 2 * j, end - j);
-        const __m512i second = whole ? load_row(from + copy.ldf_bytes + 2 * j, end - j) : _mm512_setzero_si512();
-        _mm512_storeu_si512(sliver + (j - j0), join_low(first, second));
-        if (end - j > 16) _mm512_storeu_si512(sliver + (j - j0) + 16, join_high(first, second));
-      }
+    for (std::int64_t j = 0; j < copy.columns; j += 32) {
+      const std::int64_t left = copy.columns - j;
+      const __m512i first = load_row(from + 2 * j, left);
+      const __m512i second = whole ? load_row(from + copy.ldf_bytes + 2 * j, left) : _mm512_setzero_si512();
+      _mm512_storeu_si512(to + j, join_low(first, second));
+      if (left > 16) _mm512_storeu_si512(to + j + 16, join_high(first, second));
     }
   }
 }
