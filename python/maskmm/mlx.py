@@ -264,12 +264,11 @@ class _Functions:
         return mx.swapaxes(x, -1, -2)
 
     def scaled(self, x: Any, mask: Any) -> Any:
-        if not mx.issubdtype(mask.dtype, mx.floating):
-            return _scaled(x, mask)
-
-        def vjp(primals: Any, cotangent: Any, output: Any) -> Any:
+        def vjp(primals: Any, cotangent: Any, output: Any) -> Any:  # mx.where's own lets NaN through
             x, mask = primals
-            return self.scaled(cotangent, mask), self.like(self.scaled(cotangent, x), mask)
+            is_floating = mx.issubdtype(mask.dtype, mx.floating)
+            by_mask = self.like(self.scaled(cotangent, x), mask) if is_floating else mx.zeros_like(mask)
+            return self.scaled(cotangent, mask), by_mask
 
         def jvp(primals: Any, tangents: Any) -> Any:
             (x, mask), (x_tangent, mask_tangent) = primals, tangents
