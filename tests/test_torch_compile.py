@@ -143,6 +143,47 @@ def test_fakes_and_meta(device: str) -> None:
         call(maskmm.block_masked_mm, {**meta, "mask_lhs": meta["mask_lhs"][..., :2]}, sizes)
 
 
+def test_wrong_fakes(device: str) -> None:
+    inputs, sizes = example("meta")
+    x = torch.empty(37, 41, device="meta")
+    assert call(maskmm.block_masked_dot, {"x": x.half(), **inputs}, sizes).dtype == torch.float64
+    for wrong, error, message in (
+        (
+            {"x": x[:36]},
+            ValueError,
+            r"^x: expected \(\.\.\., 37, 41\) as the product of a and b has, got \(36, 41\)$",
+        ),
+        (
+            {"x": x[0]},
+            ValueError,
+            r"^x: expected \(\.\.\., 37, 41\) as the product of a and b has, got \(41,\)$",
+        ),
+        ({"x": x.to(torch.complex64)}, TypeError, r"^x: expected float16, .* got complex64$"),
+        (
+            {"x": torch.empty(37, 41)},
+            ValueError,
+            r"^x: expected an array on meta:0 as a is, got one on cpu:0$",
+        ),
+        ({"x": x, "b": torch.empty(52, 41)}, ValueError, r"^b: expected an array on meta:0 as a is, "),
+    ):
+        with pytest.raises(error, match=message):
+            call(maskmm.block_masked_dot, {**inputs, **wrong}, sizes)
+    a = torch.ones(64, 64)
+    for grad in (False, True):
+        with pytest.raises(ValueError, match=r"^b: expected an array on cpu:0 as a is, got one on meta:0$"):
+            maskmm.block_masked_mm(a.requires_grad_(grad), torch.empty(64, 64, device="meta"))
+
+
+def test_a_vector_with_symbolic_sizes(device: str) -> None:
+    def f(a: Any, b: Any) -> Any:
+        return maskmm.block_masked_mm(a, b, 16)
+
+    for rows in (20, 30):
+        a, b = numbers(rows, device=device), numbers(rows, 40, device=device)
+        graph = make_fx(f, tracing_mode="symbolic")(a, b)
+        assert torch.equal(graph(a, b), f(a, b))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast(device: str, dtype: Any) -> None:
     inputs, sizes = example(device, torch.float32)

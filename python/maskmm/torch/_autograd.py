@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from maskmm import _abstract, _derivatives
+from maskmm import _derivatives
 from maskmm.torch import _direct, _ops
 
 # Of autograd.grad(..., is_grads_batched=True), which calls backward on tensors of a kind of its own.
@@ -92,14 +92,20 @@ def _with_memory(x: Tensor) -> Tensor:
 
 
 def _operator(operation: str, tensors: tuple[Any, ...], settings: Settings) -> Tensor:
-    if (
-        not torch.compiler.is_compiling()
-    ):  # torch would refuse what does not fit the operator in words of its own
-        ones = ((1, 1), "float32")
-        _abstract.result("mm", {"a": ones, "b": ones}, settings.block_size, settings.precision)
+    if not torch.compiler.is_compiling():  # torch and the operator would say less, or nothing
+        _check(operation, tensors, settings)
     function: Any = _ops.block_masked_mm if operation == "mm" else _ops.block_masked_dot
     result: Tensor = function(*tensors, settings.block_size, settings.precision)
     return result
+
+
+def _check(operation: str, tensors: tuple[Any, ...], settings: Settings) -> None:
+    given = {n: x for n, x in zip(_derivatives.INPUTS[operation], tensors, strict=True) if x is not None}
+    for name, x in given.items():
+        if x.device != given["a"].device:
+            raise _direct.on_other_device(name, x, given["a"].device)
+    if _direct.has_known_shapes(tensors):
+        _direct.result_type(operation, tensors, settings.block_size, settings.precision)
 
 
 def _apply_without_transforms(function: Any, *arguments: Any) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from maskmm import _maskmm
+from maskmm import _abstract, _maskmm
+from maskmm._derivatives import INPUTS
 from maskmm._maskmm import Device, DeviceType, Stream
 
 if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
@@ -46,18 +47,30 @@ def explain(a: Any, *rest: Any) -> tuple[Device, str, str, str, int, float, int]
 
 
 def result_type(
-    a: torch.Tensor, b: torch.Tensor, block_size: Any, *masks: torch.Tensor | None
+    operation: str, tensors: tuple[Any, ...], block_size: Any, precision: Any = "ieee"
 ) -> tuple[tuple[int, ...], torch.dtype]:
     """The result's shape and type, from shapes and types alone: the tensors may be fakes or wrappers of a transform.
 
     Raises:
-        ValueError, TypeError: as block_masked_mm, in the same words.
+        ValueError, TypeError: as the operation, in the same words.
     """
-    names = ("a", "b", "mask_out", "mask_lhs", "mask_rhs")
-    views = [x if x is None else _stand_in(name, x) for name, x in zip(names, (a, b, *masks), strict=True)]
-    function: Any = _maskmm.result_type
-    shape, dtype = function(*views[:2], block_size, *views[2:], None, None, "ieee")
+    named = zip(INPUTS[operation], tensors, strict=True)
+    kinds = {
+        name: (tuple(x.shape), str(x.dtype).removeprefix("torch.")) for name, x in named if x is not None
+    }
+    shape, dtype = _abstract.result(operation, kinds, block_size, precision)
     return shape, _RESULTS[dtype]
+
+
+def has_known_shapes(tensors: tuple[Any, ...]) -> bool:
+    """No size is a symbol of a tracer."""
+    return all(isinstance(size, int) for x in tensors if x is not None for size in x.shape)
+
+
+def on_other_device(name: str, x: torch.Tensor, device: torch.device) -> ValueError:
+    """What the extension would say: a is on the device, and x is not."""
+    own, other = (f"{d.type.replace('cuda', 'gpu')}:{d.index or 0}" for d in (device, x.device))
+    return ValueError(f"{name}: expected an array on {own} as a is, got one on {other}")
 
 
 def check(operation: str, inputs: tuple[Any, ...], block_size: Any, out: Any, precision: Any) -> None:
@@ -147,9 +160,3 @@ def _empty(shape: tuple[int, ...], dtype: str, device_index: int) -> tuple[torch
             raise MemoryError(f"no memory for a result of shape {shape}") from error
         raise
     return result, result.data_ptr()
-
-
-def _stand_in(name: str, x: torch.Tensor) -> _maskmm.DeviceView:
-    """A view of the same shape and type that is never read."""
-    dtype = str(x.dtype).removeprefix("torch.")
-    return _maskmm.DeviceView(name, 4096, dtype, tuple(x.shape), (0,) * x.dim(), 0, 0)

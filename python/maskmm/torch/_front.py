@@ -248,9 +248,9 @@ def _canonical(
 ) -> tuple[dict[str, Any], tuple[int, int]]:
     """Axes of size 1 are added, so that operands and masks have two or more; the number of axes of a and b."""
     n_axes = inputs["a"].dim(), inputs["b"].dim()
-    if not torch.compiler.is_compiling():  # for the message, which shows the shapes as they came
-        masks = (inputs[name] for name in _MASKS)
-        _direct.result_type(inputs["a"], inputs["b"], sizes, *masks)
+    tensors = tuple(inputs.values())
+    if not torch.compiler.is_compiling() and _direct.has_known_shapes(tensors):
+        _direct.result_type(operation, tensors, sizes)  # for the message, which shows the shapes as they came
     shapes = {name: tuple(x.shape) for name, x in inputs.items() if x is not None}
     reshaped = _derivatives.canonical_shapes(operation, shapes)
     return {name: x if x is None else x.reshape(reshaped[name]) for name, x in inputs.items()}, n_axes
@@ -269,8 +269,7 @@ def _as_tensor(name: str, mask: Any, device: torch.device) -> Tensor:
     """A mask that came as a NumPy array or a number, or that lies on the host, as a tensor on the device."""
     if isinstance(mask, Tensor):
         if mask.device not in (device, _HOST):
-            places = (f"{d.type.replace('cuda', 'gpu')}:{d.index or 0}" for d in (device, mask.device))
-            raise ValueError("{}: expected an array on {} as a is, got one on {}".format(name, *places))
+            raise _direct.on_other_device(name, mask, device)
         return mask if mask.device == device else mask.to(device)
     if torch.compiler.is_compiling():
         if not isinstance(mask, np.ndarray | bool | int | float):

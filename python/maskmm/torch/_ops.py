@@ -59,7 +59,7 @@ def _(
     block_size: Sequence[int],
     precision: str,
 ) -> Tensor:
-    shape, dtype = _result_type(a, b, mask_out, mask_lhs, mask_rhs, block_size)
+    shape, dtype = _result_type("mm", (a, b, mask_out, mask_lhs, mask_rhs), block_size)
     return a.new_empty(shape, dtype=dtype)
 
 
@@ -74,28 +74,23 @@ def _(
     block_size: Sequence[int],
     precision: str,
 ) -> Tensor:
-    (*batch, rows, cols), _ = _result_type(a, b, mask_out, mask_lhs, mask_rhs, block_size)
-    batch = _torch.broadcast_shapes(tuple(batch), x.shape[:-2])
-    shape = (*batch, blocks(rows, block_size[0]), blocks(cols, block_size[1]))
-    is_double = torch.float64 in (x.dtype, a.dtype, b.dtype)
-    return a.new_empty(shape, dtype=torch.float64 if is_double else torch.float32)
+    shape, dtype = _result_type("dot", (x, a, b, mask_out, mask_lhs, mask_rhs), block_size)
+    return a.new_empty(shape, dtype=dtype)
 
 
-def blocks(extent: int, size: int) -> int:
-    return (extent + size - 1) // size
-
-
-def _result_type(
-    a: Tensor,
-    b: Tensor,
-    mask_out: Tensor | None,
-    mask_lhs: Tensor | None,
-    mask_rhs: Tensor | None,
-    block_size: Sequence[int],
-) -> tuple[Sequence[int], torch.dtype]:
-    tensors = [x for x in (a, b, mask_out, mask_lhs, mask_rhs) if x is not None]
-    if all(isinstance(size, int) for x in tensors for size in x.shape):
-        return _direct.result_type(a, b, tuple(block_size), mask_out, mask_lhs, mask_rhs)
+def _result_type(operation: str, tensors: tuple[Any, ...], block_size: Any) -> tuple[Any, torch.dtype]:
+    if _direct.has_known_shapes(tensors):
+        return _direct.result_type(operation, tensors, tuple(block_size))
+    a, b = tensors[-5:-3]
     _torch._check(a.shape[-1] == b.shape[-2], lambda: f"b: expected (..., {a.shape[-1]}, N), got {b.shape}")
-    batch = _torch.broadcast_shapes(*(x.shape[:-2] for x in tensors))
-    return (*batch, a.shape[-2], b.shape[-1]), torch.promote_types(a.dtype, b.dtype)
+    batch = _torch.broadcast_shapes(*(x.shape[:-2] for x in tensors if x is not None))
+    rows, columns = a.shape[-2], b.shape[-1]
+    if operation == "mm":
+        return (*batch, rows, columns), torch.promote_types(a.dtype, b.dtype)
+    is_double = torch.float64 in (tensors[0].dtype, a.dtype, b.dtype)
+    shape = (*batch, _blocks(rows, block_size[0]), _blocks(columns, block_size[1]))
+    return shape, torch.float64 if is_double else torch.float32
+
+
+def _blocks(extent: int, size: int) -> int:
+    return (extent + size - 1) // size
