@@ -75,6 +75,9 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   // Where each block of B serves one unit, that packs it for itself.
   const bool rows_differ = c.mask_lhs.present() || c.mask_out.present();
   choice->streams_b = M <= choice->unit_rows && (!rows_differ || M <= c.m.block);
+  // Columns with lists of their own share the rows of A, as long as those stay in the second-level cache.
+  const bool wide_blocks = c.mask_rhs.present() && c.n.block >= choice->micro_columns;
+  if (wide_blocks && !rows_differ && K * 128 * kSize <= std::int64_t{1} << 20) choice->unit_rows = 128;
   // Where k has no gaps the hardware foresees what a longer chunk reads.
   const bool k_has_gaps = c.mask_lhs.present() || c.mask_rhs.present();
   choice->chunk = k_has_gaps || choice->streams_b ? kernels.chunk : kernels.long_chunk;
@@ -144,7 +147,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   choice->lda_packed = round_up(choice->k_range, kStep<T>) + kStep<T>;
   place(&choice->a_offset, choice->a_in_place ? 0 : std::min(choice->unit_rows, M) * choice->lda_packed * kSize);
   choice->sums_ld = choice->keeps_sums ? choice->panel_columns : choice->tile_columns;
-  const std::int64_t sums_rows = choice->keeps_sums ? choice->task_rows : std::min(choice->unit_rows, M);
+  const std::int64_t sums_rows = choice->keeps_sums ? choice->task_rows : choice->unit_rows;
   const std::int64_t sums_bytes = sums_rows * choice->sums_ld * kSize;
   if (choice->k_parts > 1) {
     choice->task_sums_bytes = sums_bytes;

@@ -192,8 +192,7 @@ template <class T>
 void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   const std::int64_t sliver = choice_.sliver, lanes = choice_.lanes;
   T* sums = unit.place.sums;
-  if (choice_.keeps_sums)
-    sums += (unit.i - unit.place.i_begin) * choice_.sums_ld + (unit.stretches[0].j - unit.place.j_begin);
+  if (choice_.keeps_sums) sums += (unit.i - unit.place.i_begin) * unit.lds + (unit.stretches[0].j - unit.place.j_begin);
   const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
   const Target out = out_at(unit.place, unit.i, 0);
   const bool contiguous = out.col_stride_bytes == static_cast<std::int64_t>(size_of(out.dtype));
@@ -209,8 +208,8 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   call.raw_ldb_bytes = c_.b.row_stride_bytes;
   call.ldb = sliver;
   call.apart = sliver == lanes;
-  call.lds = choice_.sums_ld;
-  call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : choice_.sums_ld;
+  call.lds = unit.lds;
+  call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : unit.lds;
   call.result_ld_bytes = out.row_stride_bytes;
   call.scaled = unit.scale != T(1) || unit.scale_second != T(1) || unit.scale_out != T(1);
   call.scale = unit.scale;
@@ -242,7 +241,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
       call.reads_raw = unit.packs && packs_on_the_way && group == 0;
       call.next_b_row = group * kStep<T> / groups;
       call.next_b_end = call.reads_raw && call.copy_ldb == 0 ? call.next_b_row : (group + 1) * kStep<T> / groups;
-      call.src = unit.first ? nullptr : sums + row * choice_.sums_ld + column;
+      call.src = unit.first ? nullptr : sums + row * unit.lds + column;
       call.dst = dst + row * call.ldd;
       call.result = unit.last && contiguous ? result + row * out.row_stride_bytes : nullptr;
       kernels_.micro[vectors][rows](call);
@@ -252,9 +251,9 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   for (int index = 0; index < unit.stretch_count; ++index) {
     const Stretch& stretch = unit.stretches[index];
     if (choice_.dot) {
-      dot_->add(unit.i, unit.rows, stretch.j, stretch.columns, sums, choice_.sums_ld);
+      dot_->add(unit.i, unit.rows, stretch.j, stretch.columns, sums, unit.lds);
     } else {
-      unpack<T>(*choice_.set, sums, choice_.sums_ld, unit.rows, stretch.columns, out_at(unit.place, unit.i, stretch.j));
+      unpack<T>(*choice_.set, sums, unit.lds, unit.rows, stretch.columns, out_at(unit.place, unit.i, stretch.j));
     }
     sums += stretch.columns;
   }

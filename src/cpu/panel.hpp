@@ -11,8 +11,8 @@
 
 namespace maskmm::cpu {
 
-inline constexpr int kMaxRuns = 64;      // blocks of a chunk
-inline constexpr int kMaxStretches = 8;  // neighbouring columns of a tile
+inline constexpr int kMaxRuns = 64;       // blocks of a chunk
+inline constexpr int kMaxStretches = 16;  // neighbouring columns of a tile
 
 /// Columns [j, j + columns).
 struct Stretch {
@@ -37,6 +37,7 @@ struct Unit {
   std::int64_t run_begins[kMaxRuns];  // in elements of the inner axis
   int run_count = 0;
   std::int64_t i = 0, rows = 0, columns = 0;  // of all stretches
+  std::int64_t lds = 0;                       // from one row of sums to the next
   Stretch stretches[kMaxStretches];           // in order; whole vectors, unless there is only one
   int stretch_count = 0;
   bool first = false, last = false;  // of its tile

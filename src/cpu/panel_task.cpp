@@ -216,7 +216,7 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
   std::int64_t dead = j_begin_;
   read_a_ = false;
   for (std::int64_t j = j_begin_; j < j_end_;) {
-    const Tile tile = next_tile(bi, j);
+    const Tile tile = next_tile(bi, j, rows);
     const bool is_live = tile.kept && count_live_k(bi, tile.bj) > 0;
     if (is_live) {
       if (gathers_) {
@@ -242,11 +242,11 @@ void PanelTask<T>::gather_tile(std::int64_t bi, std::int64_t i, std::int64_t row
   }
   Stretch left = tile.stretches[0];
   while (left.columns > 0) {
-    const std::int64_t columns = std::min(left.columns, choice_.tile_columns - gathered_.columns);
+    const std::int64_t columns = std::min(left.columns, tile_columns(rows) - gathered_.columns);
     if (gathered_.columns == 0) gathered_.bj = left.j / column_block_;
     gathered_.add({left.j, columns});
     left = {left.j + columns, left.columns - columns};
-    if (gathered_.columns == choice_.tile_columns) flush_gathered(bi, i, rows);
+    if (gathered_.columns == tile_columns(rows)) flush_gathered(bi, i, rows);
   }
 }
 
@@ -279,14 +279,22 @@ bool PanelTask<T>::same_tile(std::int64_t bi, std::int64_t bj) const {
   return true;
 }
 
+/// Few rows have wider tiles: as many sums, and fewer lists of k to make.
+template <class T>
+std::int64_t PanelTask<T>::tile_columns(std::int64_t rows) const {
+  if (choice_.streams_b || choice_.dot) return choice_.tile_columns;
+  const std::int64_t times = std::clamp<std::int64_t>(choice_.unit_rows / rows, 1, 4);
+  return choice_.tile_columns * (times == 3 ? 2 : times);
+}
+
 template <class T>
 bool PanelTask<T>::kept(std::int64_t bi, std::int64_t bj) const {
   return !live_.out.present() || test_bit(live_.out.row(batch_, bi), bj);
 }
 
 template <class T>
-typename PanelTask<T>::Tile PanelTask<T>::next_tile(std::int64_t bi, std::int64_t j) const {
-  const std::int64_t limit = std::min(round_up(j + 1, choice_.tile_columns), j_end_);
+typename PanelTask<T>::Tile PanelTask<T>::next_tile(std::int64_t bi, std::int64_t j, std::int64_t rows) const {
+  const std::int64_t limit = std::min(j_begin_ + round_up(j + 1 - j_begin_, tile_columns(rows)), j_end_);
   std::int64_t bj = j / column_block_;
   Tile tile;
   tile.bj = bj;
@@ -349,6 +357,7 @@ void PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t r
     unit.i = i;
     unit.rows = rows;
     unit.columns = tile.columns;
+    unit.lds = choice_.keeps_sums ? choice_.sums_ld : tile_columns(rows);
     unit.stretch_count = tile.stretch_count;
     std::copy_n(tile.stretches, tile.stretch_count, unit.stretches);
     unit.first = first && !choice_.keeps_sums;

@@ -51,7 +51,8 @@ class PanelTask {
   void multiply_rows(std::int64_t i, std::int64_t rows);
   void pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows);
   bool kept(std::int64_t bi, std::int64_t bj) const;
-  Tile next_tile(std::int64_t bi, std::int64_t j) const;
+  std::int64_t tile_columns(std::int64_t rows) const;
+  Tile next_tile(std::int64_t bi, std::int64_t j, std::int64_t rows) const;
   bool same_tile(std::int64_t bi, std::int64_t bj) const;
   void clear_columns(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t j_end);
   void multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile);
