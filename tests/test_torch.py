@@ -225,6 +225,17 @@ ERRORS: list[tuple[Make, type[Exception], str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_operands_that_are_no_tensors(device: str, grad: bool) -> None:
+    a = torch.ones(64, 64, device=device, requires_grad=grad)
+    for operand, kind in ((np.ones((64, 64)), "ndarray"), ([1.0], "list"), (2.0, "float")):
+        for name, operands in (("a", (operand, a)), ("b", (a, operand))):
+            with pytest.raises(TypeError, match=rf"^{name}: expected a torch\.Tensor, got {kind}$"):
+                maskmm.torch.block_masked_mm(*operands)
+        with pytest.raises(TypeError, match=rf"^x: expected a torch\.Tensor, got {kind}$"):
+            maskmm.torch.block_masked_dot(operand, a, a)
+
+
 @pytest.mark.parametrize(("make", "error", "message"), ERRORS, ids=[str(i) for i in range(len(ERRORS))])
 def test_errors(device: str, make: Make, error: Any, message: str) -> None:
     def ones(*shape: int) -> Any:

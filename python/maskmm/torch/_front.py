@@ -154,7 +154,7 @@ def _is_direct(arguments: tuple[Any, ...]) -> bool:
         if kind is Tensor or kind is Parameter:
             if x.is_meta or (with_gradients and x.requires_grad):
                 return False
-        elif isinstance(x, Tensor):
+        elif isinstance(x, Tensor) or any(x is operand for operand in arguments[:-4]):
             return False
     return True
 
