@@ -263,6 +263,8 @@ ERRORS: list[tuple[Callable[[], tuple[tuple[Any, ...], dict[str, Any]]], type[Ex
      "b: expected an array on cpu:0 as a is, got one on gpu:0"),
     (lambda: ((gpu(64, 64).cpu(),) * 2, {"mask_out": gpu(1, 1)}), ValueError,
      "mask_out: expected an array on cpu:0 as a is, got one on gpu:0"),
+    (lambda: ((gpu(64, 64).cpu(), gpu(64, 64).cpu().requires_grad_()), {"mask_out": gpu(1, 1)}), ValueError,
+     "mask_out: expected an array on cpu:0 as a is, got one on gpu:0"),
     (lambda: ((gpu(64, 64), gpu(64, 64)), {"stream": maskmm.cpu}), ValueError,
      "stream: expected one on gpu:0 as a is, got cpu:0"),
     (lambda: ((gpu(1, 1).expand(2**20, 64), gpu(1, 1).expand(64, 2**20)), {}), MemoryError,
@@ -270,7 +272,7 @@ ERRORS: list[tuple[Callable[[], tuple[tuple[Any, ...], dict[str, Any]]], type[Ex
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "error", "message"), ERRORS, ids=[message for *_, message in ERRORS])
+@pytest.mark.parametrize(("make", "error", "message"), ERRORS, ids=[str(i) for i in range(len(ERRORS))])
 def test_errors(make: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]], error: Any, message: str) -> None:
     arguments, keywords = make()
     with pytest.raises(error) as raised:

@@ -33,18 +33,24 @@ def apply(inputs: dict[str, Any], block_size: Any) -> Any:
     return maskmm.block_masked_mm(a, b, block_size, *masks)
 
 
-def with_torch(call: Call, wanted: tuple[str, ...], cotangent: Array) -> tuple[Array, list[Array]]:
+def with_torch(
+    call: Call, wanted: tuple[str, ...], cotangent: Array, device: str = "cpu"
+) -> tuple[Array, list[Array]]:
     torch = pytest.importorskip("torch")
-    plain = {name: gpu_arrays.to_torch(x, "cpu") for name, x in inputs_of(call).items()}
+    plain = {name: gpu_arrays.to_torch(x, device) for name, x in inputs_of(call).items()}
     leaves = {name: x.detach().requires_grad_(name in wanted) for name, x in plain.items()}
     result = apply(leaves, call.block_size)
     direct = gpu_arrays.to_numpy(apply(plain, call.block_size))
     assert direct.tobytes() == gpu_arrays.to_numpy(result.detach()).tobytes()
     if not wanted:
         return direct, []
-    cotangents = gpu_arrays.to_torch(cotangent, "cpu")
+    cotangents = gpu_arrays.to_torch(cotangent, device)
     gradients = torch.autograd.grad(result, [leaves[name] for name in wanted], cotangents)
     return direct, list(map(gpu_arrays.to_numpy, gradients))
+
+
+def with_torch_on_gpu(*arguments: Any) -> tuple[Array, list[Array]]:
+    return with_torch(*arguments, "cuda")
 
 
 def with_jax(call: Call, wanted: tuple[str, ...], cotangent: Array) -> tuple[Array, list[Array]]:
@@ -76,7 +82,7 @@ def with_mlx(call: Call, wanted: tuple[str, ...], cotangent: Array) -> tuple[Arr
         return to_numpy(result), list(map(to_numpy, gradients))
 
 
-FRONTS = [with_torch, with_jax, with_mlx]
+FRONTS = [with_torch, with_jax, with_mlx, *([with_torch_on_gpu] if gpu_arrays.usable("torch") else [])]
 
 
 @pytest.mark.parametrize("front", FRONTS, ids=[front.__name__ for front in FRONTS])
