@@ -80,6 +80,11 @@ TEST(CudaChoose, HopperHasBlocksOf32) {
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
   c.mask_lhs = {};
   EXPECT_TRUE(orient(c, {}).swapped);
+  c.mask_rhs = {};
+  c.mask_out = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 gathered");
+  c.mask_lhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
 }
 
 TEST(CudaChoose, HopperLeavesSmallResults) {

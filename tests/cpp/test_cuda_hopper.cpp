@@ -114,6 +114,27 @@ TEST_F(CudaHopper, BlocksOf32) {
   }
 }
 
+TEST_F(CudaHopper, BlocksOf32OfTheResult) {
+  for (int layout = 0; layout < 4; ++layout) {
+    for (const double density : {0.1, 0.5, 1.0}) {
+      for (const Dtype dtype : {Dtype::bool_, Dtype::float32}) {
+        Case c;
+        c.m = 424, c.n = 1000, c.k = 200;
+        if (layout == 3) c.m = 24, c.n = 2104;
+        c.block = layout == 1 ? BlockSize(32, 64, 16) : layout == 2 ? BlockSize(64, 32, 32) : BlockSize(32);
+        c.a_dtype = c.b_dtype = layout % 2 ? Dtype::float16 : Dtype::bfloat16;
+        c.a_lay = kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+        c.out_lay = layout == 2 ? Lay::columns : c.out_lay;
+        c.out = mask(density);
+        c.out.dtype = dtype;
+        c.infinite = 1e-4;
+        verify(c);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
 TEST_F(CudaHopper, BlocksOf32AndOddSizes) {
   for (const std::int64_t m : {1, 72, 131, 200}) {
     for (const std::int64_t n : {8, 257, 520}) {
@@ -167,9 +188,9 @@ TEST_F(CudaHopper, ManyTiles) {
   ASSERT_EQ(cudaMemset(a.data<bfloat16_t>(), 0x3c, static_cast<std::size_t>(a.size()) * 2), cudaSuccess);
   ASSERT_EQ(cudaMemset(b.data<bfloat16_t>(), 0x3c, static_cast<std::size_t>(b.size()) * 2), cudaSuccess);
   const double value = core::element_as<double>("\x3c\x3c", Dtype::bfloat16);
-  for (const int which : {1, 3, 4, 7, 32}) {
-    const std::int64_t block = which == 32 ? 32 : 64, across = size / block, deep = k / block;
-    const auto lhs = [&](std::int64_t i, std::int64_t p) { return (i / 5 + p) % 3 == 0; };
+  for (const int which : {1, 3, 4, 5, 7, 32 + 1, 32 + 4}) {
+    const std::int64_t block = which & 32 ? 32 : 64, across = size / block, deep = k / block;
+    const auto lhs = [&](std::int64_t i, std::int64_t p) { return !(which & 1) || (i / 5 + p) % 3 == 0; };
     const auto rhs = [&](std::int64_t p, std::int64_t j) { return !(which & 2) || (p + j / 7) % 4 == 0; };
     const auto kept = [&](std::int64_t i, std::int64_t j) { return !(which & 4) || (i * 3 + j / 2) % 5 == 0; };
     std::vector<std::uint8_t> left(static_cast<std::size_t>(across * deep)), right(left.size()),
@@ -183,7 +204,7 @@ TEST_F(CudaHopper, ManyTiles) {
       return used ? std::optional<View>(View(mask.data(), Dtype::bool_, {rows, columns})) : std::nullopt;
     };
     ASSERT_EQ(cudaMemset(out.data<bfloat16_t>(), 0xff, static_cast<std::size_t>(out.size()) * 2), cudaSuccess);
-    block_masked_mm(a, b, block, view(which & 4, whole, across, across), view(true, left, across, deep),
+    block_masked_mm(a, b, block, view(which & 4, whole, across, across), view(which & 1, left, across, deep),
                     view(which & 2, right, deep, across), {}, out.mutable_view());
     std::vector<bfloat16_t> row(static_cast<std::size_t>(size));
     for (std::int64_t i = 0; i < size; i += 61) {

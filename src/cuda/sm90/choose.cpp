@@ -34,10 +34,10 @@ bool blocks_fit(const Canonical& canonical, std::int64_t of) {
          (!(lhs || rhs) || fits(canonical.k));
 }
 
-/// Blocks of 32 have a kernel for one mask of an operand.
-bool is_for_blocks_32(const Canonical& canonical) {
-  return !blocks_fit(canonical, kBlock) && blocks_fit(canonical, 32) && !canonical.mask_out.present() &&
-         canonical.mask_lhs.present() != canonical.mask_rhs.present();
+/// Blocks of 32 under one mask: that of an operand has a kernel of its own, mask_out is looked at as sums are stored.
+bool has_blocks_32(const Canonical& canonical) {
+  const int masks = canonical.mask_out.present() + canonical.mask_lhs.present() + canonical.mask_rhs.present();
+  return masks == 1 && !blocks_fit(canonical, kBlock) && blocks_fit(canonical, 32);
 }
 
 std::int64_t tiles(const Canonical& canonical, std::int64_t rows) {
@@ -64,9 +64,8 @@ std::string refusal(const Canonical& canonical, const Choice& choice, const Devi
       !strides_fit(choice.b, canonical.k.extent, canonical.b, rank)) {
     return "an operand's type, strides or address are not the copy engine's";
   }
-  const bool blocks_32 = is_for_blocks_32(canonical);
-  if (!blocks_32 && !blocks_fit(canonical, kBlock)) {
-    return "blocks are not multiples of 64, nor of 32 with one operand's mask alone";
+  if (!blocks_fit(canonical, kBlock) && !has_blocks_32(canonical)) {
+    return "blocks are not multiples of 64, nor of 32 under one mask";
   }
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() - 4096;
   if (std::max({canonical.m.extent, canonical.n.extent, canonical.k.extent, canonical.batch_size * 32}) > kMost) {
@@ -88,11 +87,11 @@ Kernel choose_kernel(const Canonical& canonical, const Choice& choice, const Dev
   const Layout a = choice.a.k_major ? Layout::k_major : Layout::line_major;
   const Layout b = choice.b.k_major ? Layout::k_major : Layout::line_major;
   Shape shape = Shape::wide_pair;
-  if (is_for_blocks_32(canonical)) {
+  if (has_blocks_32(canonical) && !canonical.mask_out.present()) {
     shape = Shape::blocks_32;
     reason = "blocks of 32: each is one instruction's n";
   } else if (canonical.mask_out.present() && !canonical.mask_rhs.present() &&
-             gathered_tiles(canonical) * 2 >= limits.sms) {
+             (has_blocks_32(canonical) || gathered_tiles(canonical) * 2 >= limits.sms)) {
     shape = Shape::gathered;
     reason = "tiles of the columns that mask_out keeps";
   } else if (canonical.mask_rhs.present() || canonical.mask_out.present()) {

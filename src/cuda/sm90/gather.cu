@@ -1,6 +1,7 @@
 // The tiles of gathered columns, from mask_out's bits: a warp for each row of tiles sorts its columns of blocks by the
 // rows that keep them.
 #include "cuda/sm90/gather.hpp"
+#include "cuda/sm90/kept.cuh"
 
 namespace maskmm::cuda::sm90 {
 namespace {
@@ -21,14 +22,11 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(const __grid_constant_
   const auto set_of = [&](int column) {
     unsigned set = 0;
     if (column < columns) {
-      const int block = (column * kBlock) >> p.block_n;
 #pragma unroll
       for (int i = 0; i < kGatheredRows; ++i) {
         const int element = row + i * kBlock;
         if (element >= p.m) break;
-        const std::uint64_t word = p.live_out.words[batch * p.live_out.words_per_batch +
-                                                    (element >> p.block_m) * p.live_out.words_per_row + block / 64];
-        set |= static_cast<unsigned>(word >> (block % 64) & 1) << i;
+        set |= unsigned{keeps_some(p, batch, element, column * kBlock)} << i;
       }
     }
     return set;

@@ -21,10 +21,11 @@ struct Loader {
   Place place{};
   int inner = 0, outer = 0;  // batch coordinates
   int matrix = 0;
-  unsigned columns = 0;     // columns of blocks that are in the matrix
-  int4 columns_at{};        // where they are gathered
-  int slices = 0;           // of the stage, so far
-  unsigned first_live = 0;  // of its first slice
+  unsigned columns = 0;  // columns of blocks that are in the matrix
+  int4 columns_at{};     // where they are gathered
+  int slices = 0;        // of the stage, so far
+  int first_k = 0;       // its first slice
+  unsigned first_live = 0;
   DeadBlocks dead{static_cast<int>(blockIdx.x) * kLoaders + tickets.warp, static_cast<int>(gridDim.x) * kLoaders};
 
   __device__ void run() {
@@ -111,44 +112,46 @@ struct Loader {
     return place.column + j * kBlock;
   }
 
-  /// One slice; `flags` close the stage, and so does its last slice.
+  /// One slice; the last of a stage closes it, and so do `flags`. A stage is filled at once, so that between a slot
+  /// that comes free and the last copy into it there is nothing else.
   __device__ void slice(int k, unsigned live, unsigned flags) {
-    const bool closes = slices == Config::kSlices - 1 || flags != 0;
+    if (slices + 1 < Config::kSlices && flags == 0) {
+      first_k = k, first_live = live, slices = 1;
+      return;
+    }
     if (others() == 0) {
-      if (slices == 0) ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
-      if (ptx::elect()) fill(k, live, flags, closes);
+      ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
+      if (ptx::elect()) fill(k, live, flags);
       __syncwarp();
-      if (Config::kGathers && closes && live != 0) dead.write(params);
+      if (Config::kGathers && live != 0) dead.write(params);
     }
-    if (closes) {
-      slices = 0;
-      position.next();
-    } else {
-      first_live = live;
-      slices = 1;
-    }
+    slices = 0;
+    position.next();
   }
 
-  __device__ void fill(int k, unsigned live, unsigned flags, bool closes) const {
-    const unsigned rows = rows_of(live), columns = columns_of(live);
-    const std::uint32_t full = ring.full(position.slot);
-    const std::uint32_t bytes =
-        __popc(rows) * Ring<Config>::kRowBlockBytes + __popc(columns & kAllColumns) * Ring<Config>::kColumnBlockBytes;
-    if (closes) {
-      const unsigned both = slices == 0 ? live : first_live | live << StageState::kSlice;
-      ptx::store_shared(ring.state(position.slot),
-                        make_uint4(both | place.owned << StageState::kOwned |
-                                       (Config::kGathers ? this->columns << StageState::kColumns : 0) | flags,
-                                   static_cast<unsigned>(place.row),
-                                   static_cast<unsigned>(Config::kGathers ? place.gathered : place.column),
-                                   static_cast<unsigned>(matrix)));
-      ptx::barrier_arrive_expecting(full, bytes);
-    } else {
-      ptx::barrier_expect(full, bytes);
-    }
-    const std::uint32_t to = ring.slice(position.slot, slices);
-    load_a(to, k, rows, full);
-    load_b(to, k, columns, full);
+  __device__ void fill(int k, unsigned live, unsigned flags) const {
+    const bool two = Config::kSlices == 2 && slices == 1;
+    const unsigned all = two ? first_live | live << StageState::kSlice : live;
+    ptx::store_shared(
+        ring.state(position.slot),
+        make_uint4(
+            all | place.owned << StageState::kOwned | (Config::kGathers ? columns << StageState::kColumns : 0) | flags,
+            static_cast<unsigned>(place.row), static_cast<unsigned>(Config::kGathers ? place.gathered : place.column),
+            static_cast<unsigned>(matrix)));
+    const std::uint32_t full = ring.full(position.slot), to = ring.slice(position.slot, 0);
+    ptx::barrier_arrive_expecting(full, bytes_of(live) + (two ? bytes_of(first_live) : 0));
+    if (two) load(to, first_k, first_live, full);
+    load(two ? to + Ring<Config>::kSliceBytes : to, k, live, full);
+  }
+
+  __device__ unsigned bytes_of(unsigned live) const {
+    return __popc(rows_of(live)) * Ring<Config>::kRowBlockBytes +
+           __popc(columns_of(live) & kAllColumns) * Ring<Config>::kColumnBlockBytes;
+  }
+
+  __device__ void load(std::uint32_t to, int k, unsigned live, std::uint32_t full) const {
+    load_a(to, k, rows_of(live), full);
+    load_b(to, k, columns_of(live), full);
   }
 
   __device__ void load_b(std::uint32_t to, int k, unsigned columns, std::uint32_t full) const {

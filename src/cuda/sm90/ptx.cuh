@@ -40,11 +40,6 @@ __device__ inline void barrier_arrive_expecting(std::uint32_t barrier, std::uint
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
-/// Announces bytes without an arrival.
-__device__ inline void barrier_expect(std::uint32_t barrier, std::uint32_t bytes) {
-  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
 /// The same place in the shared memory of another block of the cluster.
 __device__ inline std::uint32_t in_block(std::uint32_t address, unsigned rank) {
   std::uint32_t result;

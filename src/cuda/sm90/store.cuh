@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/epilogue.cuh"
-#include "cuda/sm90/config.hpp"
+#include "cuda/sm90/kept.cuh"
 #include "cuda/sm90/ptx.cuh"
 
 namespace maskmm::cuda::sm90 {
@@ -169,7 +169,11 @@ struct Store {
       if constexpr (!Config::kGathers) store_partial(sums, started, batch, matrix - batch * splits);
       return;
     }
-    scale(sums, started, batch, columns);
+    if constexpr (Config::kGathers) {
+      keep(sums, started, batch, columns);
+    } else {
+      scale(sums, started, batch, columns);
+    }
     const int rows_left = static_cast<int>(smaller(p.m - row, kBlock));
     Writer<Element, kColumnBlocks>{p.out.data + batch_offset(p.batch, p.out.batch, batch) + row * p.out.row_stride,
                                    p.out.row_stride,
@@ -202,6 +206,25 @@ struct Store {
                               : 1.f;
 #pragma unroll
       for (int i = 0; i < 32; ++i) sums[32 * c + i] = holds ? sums[32 * c + i] * value : 0.f;
+    }
+  }
+
+  /// The same for gathered columns, where a block of 64 may hold some of 32 that mask_out drops.
+  __device__ void keep(float (&sums)[128], unsigned started, int batch, int4 columns) const {
+    const MultiplyParams& p = params.multiply;
+    const auto* scales = static_cast<const float*>(p.scale_out.values);
+    const int first_row = row + Place::first_row();
+    const bool halves = kHalf >> p.block_m != 0 || kHalf >> p.block_n != 0;
+    if (scales != nullptr)
+      scales += batch * p.scale_out.values_per_batch + (first_row >> p.block_m) * p.scale_out.values_per_row;
+#pragma unroll
+    for (int h = 0; h < 2 * kColumnBlocks; ++h) {
+      const int first = Place::first(columns, h / 2), column = first + h % 2 * kHalf;
+      bool kept = started >> (h / 2) & 1 && first >= 0 && column < p.n && first_row < p.m;
+      if (halves && kept) kept = keeps(p, batch, first_row, column);
+      const float value = scales != nullptr && kept ? scales[column >> p.block_n] : 1.f;
+#pragma unroll
+      for (int i = 16 * h; i < 16 * h + 16; ++i) sums[i] = kept ? sums[i] * value : 0.f;
     }
   }
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/schedule.cuh"
-#include "cuda/sm90/config.hpp"
+#include "cuda/sm90/kept.cuh"
 
 namespace maskmm::cuda::sm90 {
 
@@ -20,11 +20,7 @@ struct DeadBlocks {
     const int batch = line / rows, row = (line - batch * rows) * kBlock;
     if (batch >= p.batch_size) return false;
     next += step;
-    const BitRows& bits = p.live_out;
-    const int block = column >> p.block_n;
-    const std::uint64_t word =
-        bits.words[batch * bits.words_per_batch + (row >> p.block_m) * bits.words_per_row + block / 64];
-    if (!(word >> (block % 64) & 1)) fill(params, batch, row, column);
+    if (!keeps_some(p, batch, row, column)) fill(params, batch, row, column);
     return true;
   }
 
