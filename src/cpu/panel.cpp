@@ -188,6 +188,15 @@ void Panel<T>::set_next_columns(const Unit<T>& next, std::int64_t column, MicroC
   call->next_side_by_side = next.stretch_count == 1;
 }
 
+/// Columns of a result whose columns are contiguous, to be written.
+void prefetch_columns(const std::byte* column, std::int64_t bytes, std::int64_t stride_bytes, std::int64_t count) {
+  constexpr std::int64_t kLine = 64;
+  for (; count > 0; --count, column += stride_bytes) {
+    for (std::int64_t byte = 0; byte < bytes; byte += kLine) __builtin_prefetch(column + byte, 1, 3);
+    __builtin_prefetch(column + bytes - 1, 1, 3);
+  }
+}
+
 template <class T>
 void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   const std::int64_t sliver = choice_.sliver, lanes = choice_.lanes;
@@ -195,7 +204,9 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   if (choice_.keeps_sums) sums += (unit.i - unit.place.i_begin) * unit.lds + (unit.stretches[0].j - unit.place.j_begin);
   const bool direct = unit.last && choice_.out_direct && unit.columns % lanes == 0;
   const Target out = out_at(unit.place, unit.i, 0);
-  const bool contiguous = out.col_stride_bytes == static_cast<std::int64_t>(size_of(out.dtype));
+  const std::int64_t out_size = static_cast<std::int64_t>(size_of(out.dtype));
+  const bool contiguous = out.col_stride_bytes == out_size;
+  const bool turned = !choice_.dot && !contiguous && out.row_stride_bytes == out_size;
   MicroCall<T> call;
   call.runs = unit.runs;
   call.runs_end = unit.runs + unit.run_count;
@@ -244,6 +255,11 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
       call.src = unit.first ? nullptr : sums + row * unit.lds + column;
       call.dst = dst + row * call.ldd;
       call.result = unit.last && contiguous ? result + row * out.row_stride_bytes : nullptr;
+      if (unit.last && turned && unit.stretch_count == 1) {  // micro-kernels prefetch rows of a result
+        const std::int64_t begin = columns * row / unit.rows, end = columns * (row + rows) / unit.rows;
+        prefetch_columns(result + begin * out.col_stride_bytes, unit.rows * out_size, out.col_stride_bytes,
+                         end - begin);
+      }
       kernels_.micro[vectors][rows](call);
     }
   }

@@ -100,6 +100,15 @@ class Oriented {
   std::optional<core::Canonical> swapped_;
 };
 
+std::string reason(const core::Canonical& canonical, const Choice& choice) {
+  const std::string left = canonical.swapped ? "b" : "a", right = canonical.swapped ? "a" : "b";
+  const std::string words =
+      left + (choice.a_in_place ? " is read in place" : " is packed") + ", live blocks of " + right;
+  if (choice.streams_b) return words + " are read once";
+  return words + " are packed for panels of " + std::to_string(choice.panel_columns) +
+         (canonical.swapped ? " rows" : " columns");
+}
+
 }  // namespace
 
 void run(const core::Canonical& canonical) { run_with(canonical, kernel_set(), num_threads()); }
@@ -134,9 +143,7 @@ Explanation explain(const core::Canonical& given) {
   explanation.device = canonical.device;
   explanation.kernel = kernel_name(choice, canonical.accumulate);
   explanation.isa = choice.set->name;
-  explanation.reason =
-      std::string(choice.a_in_place ? "the left operand is read in place" : "both operands are packed") +
-      ", live blocks of the right one are packed for panels of " + std::to_string(choice.panel_columns) + " columns";
+  explanation.reason = reason(canonical, choice);
   explanation.threads = choice.threads;
   explanation.live_fraction = triples > 0 ? count_live(canonical, live) / triples : 0;
   explanation.workspace_bytes =
