@@ -14,6 +14,19 @@ import maskmm
 ONES = np.ones((64, 64), np.float32)
 
 
+class OnlyDLPack:
+    """An array on the CPU that shows nothing but DLPack."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def __dlpack__(self, **arguments: Any) -> Any:
+        return self.x.__dlpack__(**arguments)
+
+    def __dlpack_device__(self) -> Any:
+        return self.x.__dlpack_device__()
+
+
 def with_torch(mask: Any) -> float:
     torch = pytest.importorskip("torch")
     return float(maskmm.block_masked_mm(torch.from_numpy(ONES), torch.from_numpy(ONES), mask_lhs=mask)[0, 0])
@@ -54,7 +67,8 @@ pytestmark = pytest.mark.parametrize("front", FRONTS, ids=[front.__name__ for fr
     [
         (True, 1), (False, 0), (2, 2), (2**40, 2**40), (0.5, 0.5), (np.int16(-3), -3), (np.float64(0.5), 0.5),
         (np.full((1, 1), 2, np.uint64), 2), (np.full(1, 3, ml_dtypes.bfloat16), 3), (memoryview(ONES[:1, :1]), 1),
-        (np.broadcast_to(np.float16(2), (1, 1)), 2), (np.arange(2.0)[None, ::-2], 1),
+        (np.broadcast_to(np.float16(2), (1, 1)), 2), (b"\2", 2), (OnlyDLPack(ONES[:1, :1]), 1),
+        (np.arange(2.0)[None, ::-2], 1),
     ],
 )  # fmt: skip
 def test_taken(front: Callable[[Any], float], mask: Any, scale: float) -> None:

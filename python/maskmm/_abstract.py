@@ -1,9 +1,11 @@
-"""Checks of a call before its arrays have elements: while a framework traces."""
+"""What fronts share: checks of a call while a framework traces, and masks that are no arrays of theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from maskmm import _maskmm
 from maskmm._derivatives import INPUTS
@@ -32,3 +34,23 @@ def result(
     if operation == "dot":
         return _maskmm.dot_result_type(x, a, b, block_size, out, lhs, rhs, None, None, precision)
     return _maskmm.result_type(a, b, block_size, out, lhs, rhs, None, None, precision)
+
+
+def host_mask(name: str, mask: Any) -> Any:
+    """A mask that is no array of the operands' framework, as a number or a NumPy array.
+
+    Raises:
+        TypeError, ValueError: as the core, for what it would not take either.
+
+    >>> host_mask("mask_lhs", b"ab")
+    array([97, 98], dtype=uint8)
+    """
+    _maskmm.expect_mask(name, mask)
+    if isinstance(mask, bool | int | float | np.ndarray):
+        return mask
+    if isinstance(mask, np.generic):
+        return np.asarray(mask)
+    try:
+        return np.asarray(memoryview(mask))
+    except TypeError:
+        return np.from_dlpack(mask)

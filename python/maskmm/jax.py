@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maskmm import _abstract, _derivatives, _maskmm
+from maskmm import _abstract, _derivatives
 from maskmm._derivatives import INPUTS
 from maskmm._jax_primitive import Operand, bind
 
@@ -183,12 +183,8 @@ def _mask(name: str, x: Any) -> Any:
         return x
     if hasattr(x, "__jax_array__"):
         return x.__jax_array__()
-    _maskmm.expect_mask(name, x)
-    if isinstance(x, bool | float):
-        return x
-    if isinstance(x, int):  # jit takes 32 bits
-        return x if abs(x) < 2**31 else float(x)
-    return np.asarray(x)
+    x = _abstract.host_mask(name, x)
+    return float(x) if isinstance(x, int) and abs(x) >= 2**31 else x  # jit takes ints of 32 bits
 
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)

@@ -318,8 +318,7 @@ def _with_rules(function: Any, vjp: Any, jvp: Any, vmap: Any) -> Any:
 
 def _mask(name: str, x: Any, wide: bool) -> Any:
     """A mask that came as a number or another array. float64 becomes float32 unless an operand is ``wide``."""
-    _maskmm.expect_mask(name, x)
-    x = np.array(x, order="C")
+    x = np.array(_abstract.host_mask(name, x), order="C")
     if x.dtype.name == "bfloat16":  # of ml_dtypes
         return mx.array(x.view(np.uint16)).view(mx.bfloat16)
     if x.dtype == np.float64 and wide:

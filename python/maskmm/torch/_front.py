@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from maskmm import _derivatives, _maskmm
+from maskmm import _abstract, _derivatives
 from maskmm._choice import as_stream
 from maskmm._maskmm import Device, DeviceType, Stream
 from maskmm.torch import _direct
@@ -276,11 +276,10 @@ def _as_tensor(name: str, mask: Any, device: torch.device) -> Tensor:
             kind = type(mask).__name__
             raise TypeError(f"{name}: expected a tensor, a NumPy array or a number, got {kind}")
         return torch.as_tensor(mask, device=device, dtype=torch.float64 if isinstance(mask, float) else None)
-    _maskmm.expect_mask(name, mask)
+    mask = _abstract.host_mask(name, mask)
     if isinstance(mask, bool | int | float):
         return torch.tensor(mask, device=device, dtype=torch.float64 if isinstance(mask, float) else None)
-    array = np.asarray(mask)
+    array = np.array(mask, order="C")
     if array.dtype.name == "bfloat16":  # of ml_dtypes
-        bits = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape).view(np.int16))
-        return bits.view(torch.bfloat16).to(device)
-    return torch.from_numpy(np.array(array, order="C")).to(device)
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(device)
+    return torch.from_numpy(array).to(device)
