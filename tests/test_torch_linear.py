@@ -80,6 +80,9 @@ def test_from_linear_keeps_the_largest_blocks(device: str) -> None:
     bare = BlockMaskedLinear.from_linear(torch.nn.Linear(64, 48, bias=False, dtype=torch.bfloat16), 0.5)
     assert bare.bias is None
     assert bare.weight.dtype == torch.bfloat16
+    with torch.no_grad():
+        dense.weight.mul_(1e30)  # whose squares float32 does not hold
+    assert torch.equal(BlockMaskedLinear.from_linear(dense, 1 / 3, (16, 32)).block_mask, layer.block_mask)
     # The mean square decides: a partial block is not smaller for having fewer elements.
     ragged = torch.nn.Linear(33, 16, device=device)
     with torch.no_grad():
@@ -123,8 +126,17 @@ def test_wrong_arguments(device: str) -> None:
         layer(np.ones((5, 100)))
     with pytest.raises(ValueError, match=r"^x: expected \(\.\.\., 100\), got \(5, 99\)$"):
         layer(torch.ones(5, 99, device=device))
+    with pytest.raises(
+        TypeError, match=r"^x: expected a tensor with strided elements in memory, got a nested one$"
+    ):
+        layer(torch.nested.nested_tensor([torch.ones(5, 100, device=device)], layout=torch.jagged))
     with pytest.raises(ValueError, match=r"^density: expected 0 to 1, got 2$"):
         BlockMaskedLinear.from_linear(dense, 2)
+    with pytest.raises(TypeError, match=r"^linear: expected a torch\.nn\.Linear, got Identity$"):
+        BlockMaskedLinear.from_linear(torch.nn.Identity(), 0.5)
+    with pytest.raises(TypeError, match=r"^lengths: expected a torch\.Tensor, got list$"):
+        patterns.from_sequence_lengths([3], 64)
+    assert BlockMaskedLinear(100, 70, block_size=(np.int64(32), 16)).block_size == (32, 16)
 
 
 NO_SIZE = "block_size: expected an int or a tuple of two ints (rows, columns), got"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -109,10 +110,13 @@ class BlockMaskedLinear(torch.nn.Module):
         """
         if not 0 <= density <= 1:
             raise ValueError(f"density: expected 0 to 1, got {density}")
+        if not isinstance(linear, torch.nn.Linear):
+            raise TypeError(f"linear: expected a torch.nn.Linear, got {type(linear).__name__}")
         weight = linear.weight.detach()
+        wide = torch.promote_types(weight.dtype, torch.float32)
         rows, columns = _checked_sizes(block_size)
-        ones = torch.ones(1, 1, dtype=torch.float32, device=weight.device).expand_as(weight)
-        squares, counts = (_block_sums(x, rows, columns) for x in (weight.float() ** 2, ones))
+        ones = torch.ones(1, 1, dtype=wide, device=weight.device).expand_as(weight)
+        squares, counts = (_block_sums(x, rows, columns) for x in (weight.to(wide) ** 2, ones))
         order = (squares / counts).flatten().argsort(descending=True, stable=True)
         mask = torch.zeros(squares.numel(), dtype=torch.bool, device=weight.device)
         mask[order[: round(density * mask.numel())]] = True
@@ -146,6 +150,8 @@ class BlockMaskedLinear(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"x: expected a torch.Tensor, got {type(x).__name__}")
+        if x.is_nested:
+            raise TypeError("x: expected a tensor with strided elements in memory, got a nested one")
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"x: expected (..., {self.in_features}), got {tuple(x.shape)}")
         rows, columns = self.block_size
@@ -177,13 +183,14 @@ ROW_BLOCK = 64  # along x's rows, where no mask ever is
 def _checked_sizes(block_size: Any) -> tuple[int, int]:
     """The rows and columns of a block."""
     sizes = block_size if isinstance(block_size, tuple) else (block_size, block_size)
-    if len(sizes) != 2 or not all(type(size) is int for size in sizes):
+    if len(sizes) != 2 or any(isinstance(x, bool) or not hasattr(x, "__index__") for x in sizes):
         got = repr(block_size) if isinstance(block_size, tuple) else type(block_size).__name__
         raise TypeError(f"block_size: expected an int or a tuple of two ints (rows, columns), got {got}")
-    for size in sizes:
+    rows, columns = map(operator.index, sizes)
+    for size in (rows, columns):
         if size not in BLOCK_SIZES:
             raise ValueError(f"block_size: expected 16, 32, 64, 128 or 256, got {size}")
-    return sizes
+    return rows, columns
 
 
 def _block_sums(x: Tensor, rows: int, columns: int) -> Tensor:

@@ -69,6 +69,8 @@ def from_sequence_lengths(lengths: Tensor, size: int, block_size: int = 64) -> T
             [1, 1, 1, 1],
             [0, 0, 0, 0]], dtype=torch.int32)
     """
+    if not isinstance(lengths, Tensor):
+        raise TypeError(f"lengths: expected a torch.Tensor, got {type(lengths).__name__}")
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths: expected integers, got {lengths.dtype}")
     size = _count("size", size)
