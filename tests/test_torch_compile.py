@@ -221,6 +221,18 @@ def test_out_under_autocast_and_modes(device: str) -> None:
                 maskmm.block_masked_mm(a, b, out=a[:2, :2].clone())
 
 
+@pytest.mark.parametrize("function", [maskmm.block_masked_mm, maskmm.torch.block_masked_mm])
+def test_a_number_that_changes_is_compiled(device: str, function: Any) -> None:
+    a = numbers(64, 64, device=device)
+
+    def f(a: Any, scale: float) -> Any:
+        return function(a, a, 32, mask_lhs=scale)
+
+    compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
+    for scale in (2.0, 0.5, 3.0, 0.0, 2, 5, True):
+        assert torch.equal(compiled(a, scale), f(a, scale))
+
+
 @pytest.mark.parametrize("mask", [np.array([[1.0, 0], [0, 2]]), np.array([[True, False]]), 2.0, True, 3])
 def test_a_mask_that_is_no_tensor_is_compiled(device: str, mask: Any) -> None:
     a = numbers(64, 64, device=device)

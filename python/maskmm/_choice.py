@@ -156,6 +156,10 @@ def _framework_of(x: Any) -> Framework | None:
 
 
 def _front_of(x: Any) -> Front | None:
+    if isinstance(
+        x, int | float
+    ):  # which may be a symbol of torch.compile's, that can be asked for nothing else
+        return None
     framework = _framework_of(x)
     if framework is not None:
         front = _fronts.get(framework.module) or _keep(framework.module, framework.load)
