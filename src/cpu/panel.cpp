@@ -233,7 +233,9 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     const bool wide = choice_.wide_rows && unit.columns - column > choice_.micro_columns;
     if (wide) columns = std::min(lanes * kernels_.row_vectors, (unit.columns - column) / lanes * lanes);
     call.next = wide || next == nullptr ? call.next_end : next->runs;
-    const std::int64_t vectors = ceil_div(columns, lanes), tallest = kernels_.rows[vectors];
+    const std::int64_t vectors = ceil_div(columns, lanes);
+    const auto& micro = choice_.narrow ? kernels_.narrow : kernels_.micro[vectors];
+    const std::int64_t tallest = choice_.narrow ? kernels_.narrow_rows : kernels_.rows[vectors];
     const std::int64_t groups = ceil_div(unit.rows, tallest);
     set_columns(unit, column, columns, direct, &call);
     if (call.next != call.next_end) set_next_columns(*next, column, &call);
@@ -260,7 +262,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
         prefetch_columns(result + begin * out.col_stride_bytes, unit.rows * out_size, out.col_stride_bytes,
                          end - begin);
       }
-      kernels_.micro[vectors][rows](call);
+      micro[rows](call);
     }
   }
   if (!unit.last || direct) return;

@@ -11,6 +11,7 @@ constexpr int kVectorBytes = 64;
 #include "cpu/kernels/micro_kernel.inl"
 #include "cpu/kernels/packing.inl"
 #include "cpu/kernels/reduction.inl"
+#include "cpu/kernels/single_vector.inl"
 
 inline void widen_float16_row(const void* from, std::int64_t count, float* to) {
   const char* bytes = static_cast<const char*>(from);
@@ -46,6 +47,7 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<MultiplyAdd<T>, 3, 6>(kernels);
   fill_rows<MultiplyAdd<T>, 4, 6>(kernels);
   fill_wide_rows<MultiplyAdd<T>, 5, 16>(kernels);
+  if constexpr (sizeof(T) == sizeof(float)) fill_narrow<8>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   kernels.sum_products = sum_products<T>;

@@ -93,11 +93,13 @@ struct Kernels {
   int long_chunk;                                    // where all k are live
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
-  int row_vectors;                                   // of the widest micro-tile of one row, or 0: `vectors`
-  bool packs_on_the_way = true;                      // micro-kernels obey MicroCall::reads_raw
-  bool fetches_a_once = false;  // prefetching what may have left the cache again costs more than it gains
-  int row_step = 1;             // micro-tiles are fastest with a multiple of so many rows
-  void (*begin)();              // before the first micro-kernel of a task, on its thread; or null
+  MicroKernel narrow[kMaxRows + 1];  // [rows], one vector wide, with sums of an order of their own; or null
+  int narrow_rows;
+  int row_vectors;               // of the widest micro-tile of one row, or 0: `vectors`
+  bool packs_on_the_way = true;  // micro-kernels obey MicroCall::reads_raw
+  bool fetches_a_once = false;   // prefetching what may have left the cache again costs more than it gains
+  int row_step = 1;              // micro-tiles are fastest with a multiple of so many rows
+  void (*begin)();               // before the first micro-kernel of a task, on its thread; or null
   void (*end)();
   void (*copy_panel)(const PanelCopy<T>&);  // from rows of T; of bfloat16, where elements are pairs
   /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.

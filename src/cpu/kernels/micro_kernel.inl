@@ -205,7 +205,8 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
       for (; k > 0; --k) multiply();
     };
     // b_at(j), raw_at(j): from the first vector of a row to vector j.
-    const auto multiply_run = [&](auto b_at, auto raw_at, std::int64_t ldb, std::int64_t copy_ldb) MASKMM_INLINE_LAMBDA {
+    const auto multiply_run = [&](auto b_at, auto raw_at, std::int64_t ldb,
+                                  std::int64_t copy_ldb) MASKMM_INLINE_LAMBDA {
       T* packed = run->b + call.b_offsets[0];
       if (call.reads_raw && run->raw_b != nullptr) {
         const char* raw = static_cast<const char*>(run->raw_b) + call.raw_offsets_bytes[0];
