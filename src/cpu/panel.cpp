@@ -32,6 +32,7 @@ void Panel<T>::open(const Place<T>& place) {
 
 template <class T>
 void Panel<T>::set_rows(const T* a_rows, std::int64_t lda) {
+  std::fill(read_, read_ + kReadWords, std::uint64_t{0});
   a_rows_ = a_rows;
   lda_ = lda;
 }
@@ -72,6 +73,18 @@ std::int64_t column_of(const Unit<T>& unit, std::int64_t column) {
   for (; column >= stretch->columns && stretch + 1 < unit.stretches + unit.stretch_count; ++stretch)
     column -= stretch->columns;
   return stretch->j + column;
+}
+
+/// Marks A of block bk as read by a unit of these rows; whether it was so already.
+template <class T>
+bool Panel<T>::mark_read(std::int64_t bk) {
+  const std::int64_t index = bk / 64 - place_.bk_begin / 64;
+  if (index >= kReadWords) return false;
+  const std::uint64_t bit = std::uint64_t{1} << (bk % 64);
+  std::uint64_t& word = read_[index];
+  const bool read = (word & bit) != 0;
+  word |= bit;
+  return read;
 }
 
 /// Packs what is fresh of `columns` of the unit, from its `column` on: where micro-kernels cannot do it on the way.
@@ -120,19 +133,21 @@ void Panel<T>::add_block(std::int64_t bk) {
   Unit<T>& unit = units_[current_];
   const std::int64_t k = choice_.k.begin(bk) - place_.k_begin, size = choice_.k.size(bk);
   const bool fresh = !mark_packed(unit, bk);
+  // Between two narrow tiles little else passes through the second-level cache.
+  const bool fresh_a = !mark_read(bk) || unit.columns > 2 * choice_.lanes;
   const std::int64_t k_packed = choice_.streams_b ? unit.k : k;
   unit.k += size;
   unit.packs |= fresh;
   if (unit.run_count != 0) {
     Run<T>& run = unit.runs[unit.run_count - 1];
-    if (run.a + run.k == a_rows_ + k && run.fresh == fresh) {
+    if (run.a + run.k == a_rows_ + k && run.fresh == fresh && run.fresh_a == fresh_a) {
       run.k += size;
       return;
     }
   }
   const void* raw = fresh && choice_.b_plain ? raw_b(bk, unit.stretches[0].j) : nullptr;
   unit.run_begins[unit.run_count] = c_.k.begin(bk);
-  unit.runs[unit.run_count++] = {a_rows_ + k, panel_ + k_packed * choice_.sliver, raw, size, fresh};
+  unit.runs[unit.run_count++] = {a_rows_ + k, panel_ + k_packed * choice_.sliver, raw, size, fresh, fresh_a};
 }
 
 template <class T>

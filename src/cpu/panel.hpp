@@ -11,6 +11,7 @@
 
 namespace maskmm::cpu {
 
+inline constexpr int kReadWords = 17;     // of bits for the blocks of a range of k, of which there are 1024 at most
 inline constexpr int kMaxRuns = 64;       // blocks of a chunk
 inline constexpr int kMaxStretches = 16;  // neighbouring columns of a tile
 
@@ -68,6 +69,7 @@ class Panel {
 
  private:
   std::uint64_t& packed_word(std::int64_t j, std::int64_t bk);
+  bool mark_read(std::int64_t bk);
   bool mark_packed(const Unit<T>& unit, std::int64_t bk);
   void pack_b(const Unit<T>& unit, std::int64_t column, std::int64_t columns);
   std::int64_t packed_offset(const Place<T>& place, std::int64_t j) const;
@@ -82,7 +84,8 @@ class Panel {
   const Kernels<T>& kernels_;
   DotBlocks<T>* dot_;  // takes what the units give, in a block_masked_dot
   T* panel_;
-  std::uint64_t* packed_;  // one bit for each block of k, for each packed_columns_ of the panel
+  std::uint64_t read_[kReadWords] = {};  // one bit for each block of k: whether some unit of these rows has read its A
+  std::uint64_t* packed_;                // one bit for each block of k, for each packed_columns_ of the panel
   std::int64_t packed_columns_;
   int sliver_shift_;  // slivers are powers of two wide
   std::int64_t word_begin_ = 0, packed_words_ = 0;

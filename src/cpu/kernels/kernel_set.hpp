@@ -13,7 +13,8 @@ struct Run {
   T* b;
   const void* raw_b;  // where B is plain and not packed yet: its row before packing; or null
   std::int64_t k;
-  bool fresh;  // B is not packed yet
+  bool fresh;    // B is not packed yet
+  bool fresh_a;  // A may not be in the second-level cache: worth a prefetch
 };
 
 /// Vectors of the widest micro-tile that reads packed B.

@@ -101,7 +101,7 @@ struct Prefetcher {
   }
   template <int MR, int NV>
   void line(const MicroCall<T>& call) {
-    if (call.next_a) {
+    if (call.next_a && run->fresh_a) {
       if (is_first && a_ahead != 0) {
         MASKMM_UNROLL
         for (int i = 0; i < MR; ++i) __builtin_prefetch(a + i * call.next_lda, 0, 2);
