@@ -372,7 +372,9 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
   const std::int64_t splits = std::max<std::int64_t>(1, ceil_div(canonical.k.count(), blocks_per_split));
   choice.choosing = make_launch(canonical, kernel, splits, limits);
   if (may_scale(canonical.mask_lhs) || may_scale(canonical.mask_rhs)) {
-    choice.scaling = make_launch(canonical, other_kernel(choice, TileKind::square, Masks::scaling), splits, limits);
+    Kernel scaling = refusal.empty() ? sm90::scaling_kernel(canonical, choice, limits) : Kernel{};
+    if (!scaling.function) scaling = other_kernel(choice, TileKind::square, Masks::scaling);
+    choice.scaling = make_launch(canonical, scaling, splits, limits);
   }
   const Kernel small = other_kernel(choice, TileKind::small, Masks::choosing);
   choice.plans = splits == 1 && kernel.cluster == 0 && plan_pays(canonical, small);

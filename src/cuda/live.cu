@@ -1,3 +1,4 @@
+#include "cuda/early.cuh"
 #include "cuda/epilogue.cuh"
 #include "cuda/live.hpp"
 
@@ -35,7 +36,9 @@ __device__ std::int64_t words_of(const MaskParams& mask) {
 }
 
 template <class Accumulator>
-__global__ void __launch_bounds__(kThreads) live_kernel(const __grid_constant__ LiveParams params) {
+__global__ void __launch_bounds__(kThreads) live_kernel(const __grid_constant__ LiveParams params, unsigned* counters) {
+  ptx::let_next_launch_start();
+  if (counters != nullptr && blockIdx.x == 0 && threadIdx.x < kCounters) counters[threadIdx.x] = 0;
   const std::int64_t first = words_of(params.masks[0]), second = first + words_of(params.masks[1]);
   const std::int64_t total = second + words_of(params.masks[2]);
   const std::int64_t step = std::int64_t{gridDim.x} * kWarps;
@@ -155,13 +158,15 @@ cudaError_t launch(void (*kernel)(Params, More...), unsigned grid, cudaStream_t 
 
 }  // namespace
 
-cudaError_t launch_live(const LiveParams& params, Dtype accumulate, int sms, cudaStream_t stream) {
+cudaError_t launch_live(const LiveParams& params, unsigned* counters, Dtype accumulate, int sms, cudaStream_t stream) {
   std::int64_t words = 0;
   for (const MaskParams& mask : params.masks) words += mask.data ? mask.batches * mask.rows * mask.words_per_row : 0;
-  if (words == 0) return cudaSuccess;
+  if (words == 0) {
+    return counters == nullptr ? cudaSuccess : cudaMemsetAsync(counters, 0, kCounters * sizeof *counters, stream);
+  }
   const unsigned grid = grid_for((words + kWarps - 1) / kWarps, sms);
-  return accumulate == Dtype::float64 ? launch(&live_kernel<double>, grid, stream, params)
-                                      : launch(&live_kernel<float>, grid, stream, params);
+  return accumulate == Dtype::float64 ? launch(&live_kernel<double>, grid, stream, params, counters)
+                                      : launch(&live_kernel<float>, grid, stream, params, counters);
 }
 
 cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream) {

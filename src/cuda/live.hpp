@@ -7,8 +7,12 @@
 
 namespace maskmm::cuda {
 
-/// Contents of the masks that are present into bit rows and scales of the accumulating type.
-cudaError_t launch_live(const LiveParams& params, Dtype accumulate, int sms, cudaStream_t stream);
+/// Words that Hopper's kernels count in.
+constexpr int kCounters = 4;
+
+/// Contents of the masks that are present into bit rows and scales of the accumulating type. `counters`, unless null,
+/// become zeros.
+cudaError_t launch_live(const LiveParams& params, unsigned* counters, Dtype accumulate, int sms, cudaStream_t stream);
 
 /// Sums the parts of a split k in order, applies mask_out and writes the result.
 cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream);

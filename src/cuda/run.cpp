@@ -93,7 +93,9 @@ class LiveMasks {
     params.masks[1] = prepare(lhs_, copies_[1], workspace + layout.words_lhs, workspace + layout.scales_lhs, true);
     params.masks[2] = prepare(rhs_, copies_[2], workspace + layout.words_rhs, workspace + layout.scales_rhs, true);
     if (!pack) return;
-    check(launch_live(params, canonical.accumulate, sms, stream), "the launch of the mask pass");
+    auto* counters =
+        choice.choosing.kernel.cluster > 0 ? reinterpret_cast<unsigned*>(workspace + layout.counters) : nullptr;
+    check(launch_live(params, counters, canonical.accumulate, sms, stream), "the launch of the mask pass");
     for (int i = 0; i < 3; ++i) {
       const MaskParams& mask = params.masks[i];
       if (!mask.data) continue;

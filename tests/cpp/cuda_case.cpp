@@ -103,8 +103,8 @@ Problem::Problem(const Case& c) : case_(c) {
 
 void Problem::randomize(std::uint64_t seed) {
   Random random(seed);
-  fill(a_, random);
-  fill(b_, random);
+  fill(a_, random, case_.a_size);
+  fill(b_, random, 1);
   if (case_.out.dtype) fill_mask(mask_out_, case_.out, random);
   if (case_.lhs.dtype) fill_mask(mask_lhs_, case_.lhs, random);
   if (case_.rhs.dtype) fill_mask(mask_rhs_, case_.rhs, random);
@@ -122,14 +122,14 @@ void Problem::upload() {
   if (case_.rhs.dtype) mask_rhs_.upload();
 }
 
-void Problem::fill(Buffer& operand, Random& random) {
+void Problem::fill(Buffer& operand, Random& random, double size_of_values) {
   std::normal_distribution<double> normal;
   std::uniform_real_distribution<double> uniform;
   const std::size_t size = size_of(operand.dtype);
   const bool integral = !is_floating(operand.dtype);
   for (std::size_t at = static_cast<std::size_t>(operand.offset_bytes) % size; at + size <= operand.host.size();
        at += size) {
-    double value = integral ? std::round(normal(random) * 5) : normal(random);
+    double value = integral ? std::round(normal(random) * 5) : size_of_values * normal(random);
     if (!integral && uniform(random) < case_.infinite) value = std::numeric_limits<double>::infinity();
     put(operand.host.data() + at, operand.dtype, value);
   }
@@ -143,7 +143,7 @@ void Problem::fill_mask(Buffer& mask, const MaskSpec& spec, Random& random) {
     double value = 0;
     if (uniform(random) < spec.density) {
       value = spec.zero_one || mask.dtype == Dtype::bool_ ? 1
-              : is_floating(mask.dtype)                   ? normal(random)
+              : is_floating(mask.dtype)                   ? spec.size * normal(random)
                                                           : 1 + std::round(3 * uniform(random));
     } else if (is_floating(mask.dtype) && uniform(random) < 0.5) {
       value = -0.0;

@@ -142,6 +142,7 @@ struct MaskSpec {
   std::optional<Dtype> dtype;  // none: absent
   double density = 0.5;
   bool zero_one = false;  // a float mask of zeros and ones
+  double size = 1;        // of a float mask's values
   bool on_host = false;
   Lay lay = Lay::rows;
   Dims batch;
@@ -155,6 +156,7 @@ struct Case {
   Lay a_lay = Lay::rows, b_lay = Lay::rows, out_lay = Lay::rows;
   MaskSpec out, lhs, rhs;
   double infinite = 0;  // share of Inf among the elements
+  double a_size = 1;    // of a's values
   Precision precision = Precision::ieee;
   std::uint64_t seed = 1;
 };
@@ -179,7 +181,7 @@ class Problem {
   double mask_value(const Buffer& mask, const MaskSpec& spec, std::int64_t index, std::int64_t row,
                     std::int64_t column) const;
   void fill_mask(Buffer& mask, const MaskSpec& spec, Random& random);
-  void fill(Buffer& operand, Random& random);
+  void fill(Buffer& operand, Random& random, double size_of_values);
   void poison_dead();
 
   Case case_;

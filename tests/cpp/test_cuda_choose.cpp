@@ -62,7 +62,7 @@ TEST(CudaChoose, HopperTakesBlocksOf64) {
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 gathered");
   c.mask_lhs = mask(Dtype::float32);
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 gathered");
-  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm80 bfloat16 128x128 scaling");
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm90 128x256 any masks scaling");
   c.mask_rhs = mask(Dtype::bool_);
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 any masks");
   for (const DeviceLimits& other : {DeviceLimits{.capability = 100}, DeviceLimits{.hopper_code = false}}) {
@@ -70,6 +70,18 @@ TEST(CudaChoose, HopperTakesBlocksOf64) {
   }
   c.a.row_stride_bytes += 2;
   EXPECT_NE(choose(c, {}).reason.find("not the Hopper kernel: an operand's type, strides"), std::string::npos);
+}
+
+TEST(CudaChoose, HopperScales) {
+  core::Canonical c = canonical(8192, 8192, 8192, Dtype::bfloat16);
+  c.mask_lhs = mask(Dtype::float32);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x512");
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm90 128x512 scaling");
+  c.mask_rhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm90 128x256 any masks scaling");
+  c = canonical(8192, 8192, 8192, Dtype::bfloat16, 32);
+  c.mask_lhs = mask(Dtype::float32);
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm80 bfloat16 128x128 scaling");
 }
 
 TEST(CudaChoose, HopperHasBlocksOf32) {

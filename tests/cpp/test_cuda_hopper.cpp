@@ -79,6 +79,55 @@ TEST_F(CudaHopper, LargeTiles) {
   }
 }
 
+TEST_F(CudaHopper, MasksThatScale) {
+  for (int layout = 0; layout < 4; ++layout) {
+    for (int which = 1; which < 8; ++which) {
+      for (const std::int64_t block : {64, 128}) {
+        Case c;
+        c.m = 456, c.n = 584, c.k = 392;
+        if (which == 1 && block == 64) c.m = 4504, c.n = 4000;  // enough tiles for clusters
+        c.block = block;
+        c.a_dtype = c.b_dtype = layout % 3 == 0 ? Dtype::bfloat16 : Dtype::float16;
+        c.a_lay = kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+        for (MaskSpec* spec : {&c.lhs, &c.rhs, &c.out}) {
+          if (!(which >> (spec == &c.lhs ? 0 : spec == &c.rhs ? 1 : 2) & 1)) continue;
+          *spec = mask(block == 64 ? 0.5 : 1);
+          if (spec != &c.rhs || which == 2) spec->dtype = Dtype::float32;
+        }
+        c.infinite = 1e-5;
+        verify(c);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(CudaHopper, BatchesAndPartsOfKThatScale) {
+  for (int which = 0; which < 4; ++which) {
+    Case c;
+    c.m = 136, c.n = 264, c.k = which < 2 ? 328 : 8000;
+    c.a_dtype = c.b_dtype = Dtype::float16;
+    c.lhs = mask(0.3), c.lhs.dtype = Dtype::float32;
+    if (which & 1) c.rhs = mask(), c.rhs.dtype = Dtype::int32;
+    if (which < 2) c.a_batch = Dims{2, 3}, c.lhs.batch = which == 0 ? Dims{2, 1} : Dims{3};
+    verify(c);
+  }
+}
+
+/// float32 has mask_lhs and mask_rhs, but not their product.
+TEST_F(CudaHopper, ScalesWhoseProductUnderflows) {
+  Case c;
+  c.m = 200, c.n = 264, c.k = 328;
+  c.a_dtype = c.b_dtype = Dtype::bfloat16;
+  c.a_size = 1e25;
+  for (const double density : {0.5, 1.0}) {
+    c.lhs = c.rhs = mask(density);
+    c.lhs.dtype = c.rhs.dtype = Dtype::float32;
+    c.lhs.size = 1e-25, c.rhs.size = 1e-18;
+    verify(c);
+  }
+}
+
 TEST_F(CudaHopper, SmallBlocksOfKThatNoMaskLooksAt) {
   for (const std::int64_t block_k : {16, 32}) {
     for (const bool out : {false, true}) {

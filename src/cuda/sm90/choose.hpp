@@ -15,6 +15,9 @@ std::string refusal(const core::Canonical& canonical, const Choice& choice, cons
 Kernel choose_kernel(const core::Canonical& canonical, const Choice& choice, const DeviceLimits& limits,
                      std::string& reason);
 
+/// The kernel of such a call for masks that scale; none where sm80's does it.
+Kernel scaling_kernel(const core::Canonical& canonical, const Choice& choice, const DeviceLimits& limits);
+
 /// Room for the counters, and for the lists of gathered tiles.
 void add_workspace(const core::Canonical& canonical, const Kernel& kernel, WorkspaceLayout& layout);
 

@@ -34,6 +34,7 @@ struct Config {
   static constexpr Layout kA = kA_, kB = kB_;
   static constexpr int kRowBlocks = kRowBlocks_, kCluster = kCluster_;
   static constexpr Skip kSkip = kSkip_;
+  static constexpr Masks kMasks = Masks::choosing;
   static constexpr bool kGathers = kGather_ == Columns::gathered;
   static constexpr int kBlock = sm90::kBlock, kColumns = sm90::kColumns, kColumnBlocks = sm90::kColumnBlocks;
   static constexpr int kRows = kRowBlocks * kBlock;
@@ -47,6 +48,13 @@ struct Config {
   static_assert(kCluster == 1 || (kCluster == 2 && kSkip == Skip::rows));
 };
 
+/// The same where mask_lhs or mask_rhs scales: products lie beside the sums, for which only two warpgroups have
+/// registers.
+template <class Element, Layout kA, Layout kB, int kCluster, Skip kSkip>
+struct ScalingConfig : Config<Element, kA, kB, 2, kCluster, kSkip> {
+  static constexpr Masks kMasks = Masks::scaling;
+};
+
 /// The tile for masks whose blocks are 32: 192 x 192, three warpgroups of 64 columns each. Its products are transposed:
 /// the rows of a, which the mask skips, are the n32 of an instruction, and b is its other operand, in registers.
 template <class Element_, Layout kA_, Layout kB_>
@@ -55,6 +63,7 @@ struct Config32 {
   static constexpr Layout kA = kA_, kB = kB_;
   static constexpr int kRowBlocks = 6, kCluster = 1;
   static constexpr Skip kSkip = Skip::rows;
+  static constexpr Masks kMasks = Masks::choosing;
   static constexpr bool kGathers = false;
   static constexpr int kBlock = 32, kColumnBlocks = 3;
   static constexpr int kRows = kRowBlocks * kBlock, kColumns = kColumnBlocks * sm90::kBlock;

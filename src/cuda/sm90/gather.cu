@@ -1,5 +1,6 @@
 // The tiles of gathered columns, from mask_out's bits: a warp for each row of tiles sorts its columns of blocks by the
 // rows that keep them.
+#include "cuda/early.cuh"
 #include "cuda/sm90/gather.hpp"
 #include "cuda/sm90/kept.cuh"
 
@@ -10,6 +11,8 @@ constexpr int kThreads = 128;
 constexpr int kSets = 1 << kGatheredRows;
 
 __global__ void __launch_bounds__(kThreads) gather_kernel(const __grid_constant__ MultiplyParams p, const Gathered to) {
+  cuda::ptx::let_next_launch_start();
+  cuda::ptx::wait_for_launches_before();
   const int lane = threadIdx.x % 32;
   const int tiles_m = static_cast<int>((p.m + kGatheredRows * kBlock - 1) / (kGatheredRows * kBlock));
   const int columns = static_cast<int>((p.n + kBlock - 1) / kBlock);
@@ -77,8 +80,14 @@ cudaError_t launch_gather(const MultiplyParams& params, const Gathered& to, cuda
   const std::int64_t lines = params.batch_size * ((params.m + kGatheredRows * kBlock - 1) / (kGatheredRows * kBlock));
   const auto blocks = static_cast<unsigned>((lines + kThreads / 32 - 1) / (kThreads / 32));
   void* arguments[] = {const_cast<MultiplyParams*>(&params), const_cast<Gathered*>(&to)};
-  return cudaLaunchKernel(reinterpret_cast<const void*>(&gather_kernel), dim3(blocks), dim3(kThreads), arguments, 0,
-                          stream);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(kThreads);
+  config.stream = stream;
+  cudaLaunchAttribute early = starts_early();
+  config.attrs = &early;
+  config.numAttrs = 1;
+  return cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(&gather_kernel), arguments);
 }
 
 }  // namespace maskmm::cuda::sm90

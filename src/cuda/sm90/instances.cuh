@@ -22,6 +22,19 @@ Kernel kernel(Shape shape) {
   }
 }
 
+template <class Element, Layout kA, Layout kB>
+Kernel scaling_kernel(Skip skip) {
+  return skip == Skip::rows
+             ? kernel_of<ScalingConfig<Element, kA, kB, 2, Skip::rows>>("sm90 128x512 scaling")
+             : kernel_of<ScalingConfig<Element, kA, kB, 1, Skip::pairs>>("sm90 128x256 any masks scaling");
+}
+
+template <class Element, Layout kA>
+Kernel scaling_kernel(Skip skip, Layout b) {
+  return b == Layout::k_major ? scaling_kernel<Element, kA, Layout::k_major>(skip)
+                              : scaling_kernel<Element, kA, Layout::line_major>(skip);
+}
+
 template <class Element, Layout kA>
 Kernel kernel(Shape shape, Layout b) {
   return b == Layout::k_major ? kernel<Element, kA, Layout::k_major>(shape)

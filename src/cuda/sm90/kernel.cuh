@@ -7,15 +7,19 @@
 // docs/design/sm90.md.
 #pragma once
 
+#include "cuda/early.cuh"
 #include "cuda/kernel_table.hpp"
 #include "cuda/sm90/load.cuh"
 #include "cuda/sm90/multiply.cuh"
 #include "cuda/sm90/multiply_32.cuh"
+#include "cuda/sm90/multiply_scaled.cuh"
 
 namespace maskmm::cuda::sm90 {
 
 template <class Config>
-using MultiplierOf = std::conditional_t<Config::kBlock == 32, Multiplier32<Config>, Multiplier<Config>>;
+using MultiplierOf = std::conditional_t<
+    Config::kBlock == 32, Multiplier32<Config>,
+    std::conditional_t<Config::kMasks == Masks::scaling, ScaledMultiplier<Config>, Multiplier<Config>>>;
 
 /// Behind the ring in shared memory.
 struct SharedState {
@@ -26,8 +30,6 @@ struct SharedState {
 template <class Config>
 __global__ void __launch_bounds__(Config::kThreads, 1) hopper_kernel(const __grid_constant__ HopperParams params) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  if (params.multiply.scaled != nullptr && *params.multiply.scaled != 0) return;
-
   extern __shared__ __align__(1024) std::byte shared[];
   const int rank = Config::kCluster > 1 ? static_cast<int>(uniform(ptx::rank_in_cluster())) : 0;
   const Ring<Config> ring{ptx::shared_address(shared)};
@@ -37,6 +39,9 @@ __global__ void __launch_bounds__(Config::kThreads, 1) hopper_kernel(const __gri
     state.mailbox.init<Config>();
     ptx::publish_barriers();
   }
+  cuda::ptx::wait_for_launches_before();
+  const bool scaled = params.multiply.scaled != nullptr && *params.multiply.scaled != 0;
+  if (scaled != (Config::kMasks == Masks::scaling)) return;
   const Order<Config> order{params, state.order};
   order.prepare();
   __syncthreads();

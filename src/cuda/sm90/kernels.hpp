@@ -1,7 +1,8 @@
-// The Hopper kernels that are built: two element types, four layouts, five shapes.
+// The Hopper kernels that are built: two element types, four layouts, seven shapes.
 #pragma once
 
 #include "cuda/kernel_table.hpp"
+#include "cuda/sm90/config.hpp"
 
 namespace maskmm::cuda::sm90 {
 
@@ -12,5 +13,9 @@ enum class Shape { wide_pair, single, any_masks, gathered, blocks_32 };
 
 Kernel float16_kernel(Shape shape, Layout a, Layout b);
 Kernel bfloat16_kernel(Shape shape, Layout a, Layout b);
+
+/// For masks that scale. Skip::rows: 128 x 512 for a cluster, only mask_lhs. Skip::pairs: 128 x 256, all masks.
+Kernel float16_scaling_kernel(Skip skip, Layout a, Layout b);
+Kernel bfloat16_scaling_kernel(Skip skip, Layout a, Layout b);
 
 }  // namespace maskmm::cuda::sm90

@@ -69,7 +69,6 @@ void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* work
   params.tail = tail_of(launch);
 
   auto* counters = reinterpret_cast<unsigned*>(workspace + layout.counters);
-  check(cudaMemsetAsync(counters, 0, 4 * sizeof *counters, stream), "cudaMemsetAsync");
   params.ticket_counter = counters + 3;
   if (launch.kernel.gathers) {
     params.gathered = {reinterpret_cast<GatheredTile*>(workspace + layout.gathered), counters,
@@ -83,12 +82,16 @@ void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* work
   config.blockDim = dim3(static_cast<unsigned>(launch.kernel.threads));
   config.dynamicSmemBytes = static_cast<std::size_t>(shared);
   config.stream = stream;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  config.attrs = &attribute;
-  config.numAttrs = cluster > 1 ? 1 : 0;
+  cudaLaunchAttribute attributes[2]{};
+  config.attrs = attributes;
+  if (cluster > 1) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  }
+  const bool after_mask_pass = multiply.live_out.words || multiply.live_lhs.words || multiply.live_rhs.words;
+  if (after_mask_pass) attributes[config.numAttrs++] = starts_early();
   void* arguments[] = {&params};
   check(cudaLaunchKernelExC(&config, launch.kernel.function, arguments), launch.kernel.name);
 }

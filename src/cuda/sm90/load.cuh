@@ -26,6 +26,7 @@ struct Loader {
   int slices = 0;        // of the stage, so far
   int first_k = 0;       // its first slice
   unsigned first_live = 0;
+  const float* scales = nullptr;  // of this lane's line, as in Walker; null: 1
   DeadBlocks dead{static_cast<int>(blockIdx.x) * kLoaders + tickets.warp, static_cast<int>(gridDim.x) * kLoaders};
 
   __device__ void run() {
@@ -70,6 +71,7 @@ struct Loader {
       inner -= outer * static_cast<int>(multiply.batch.size[1]);
     }
     matrix = place.batch * static_cast<int>(multiply.schedule.splits) + place.split;
+    if constexpr (Config::kMasks == Masks::scaling) open_scales();
     if constexpr (Config::kGathers) {
       columns_at = *reinterpret_cast<const int4*>(params.gathered.tiles[place.gathered].columns);
       columns = ((columns_at.x >= 0 ? 1 : 0) | (columns_at.y >= 0 ? 2 : 0) | (columns_at.z >= 0 ? 4 : 0) |
@@ -102,7 +104,7 @@ struct Loader {
     return (live & 0xf ? 1 : 0) | (live & 0xf0 ? 2 : 0) | (live & 0xf00 ? 4 : 0);
   }
   __device__ unsigned columns_of(unsigned live) const {
-    if constexpr (Config::kSkip == Skip::pairs) return (live | live >> 4 | live >> 8) & 0xf;
+    if (Config::kSkip == Skip::pairs && !(columns & kWhole)) return (live | live >> 4 | live >> 8) & 0xf;
     return live != 0 ? columns : 0;
   }
 
@@ -120,13 +122,38 @@ struct Loader {
       return;
     }
     if (others() == 0) {
+      const float scale = Config::kMasks == Masks::scaling && live != 0 ? scale_at(k) : 1.f;
       ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
+      if constexpr (Config::kMasks == Masks::scaling) write_scale(scale);
       if (ptx::elect()) fill(k, live, flags);
       __syncwarp();
       if (Config::kGathers && live != 0) dead.write(params);
     }
     slices = 0;
     position.next();
+  }
+
+  __device__ void open_scales() {
+    const MultiplyParams& multiply = params.multiply;
+    const int lane = threadIdx.x % 32;
+    const bool is_row = lane < 16;
+    const int element = (is_row ? place.row : place.column) + lane % 16 * kBlock;
+    const Scales& of = is_row ? multiply.scale_lhs : multiply.scale_rhs;
+    scales = static_cast<const float*>(of.values);
+    if (element >= (is_row ? multiply.m : multiply.n)) scales = nullptr;
+    if (scales != nullptr) {
+      scales += place.batch * of.values_per_batch +
+                (element >> (is_row ? multiply.block_m : multiply.block_n)) * of.values_per_row;
+    }
+  }
+  __device__ float scale_at(int k) const { return scales != nullptr ? scales[k >> params.multiply.block_k] : 1.f; }
+  __device__ void write_scale(float scale) const {
+    const unsigned lane = threadIdx.x % 32;
+    if (lane % 16 < 4) {
+      ptx::store_shared(
+          (lane < 16 ? ring.row_scale(position.slot, 0) : ring.column_scales(position.slot)) + lane % 16 * 4, scale);
+    }
+    __syncwarp();
   }
 
   __device__ void fill(int k, unsigned live, unsigned flags) const {

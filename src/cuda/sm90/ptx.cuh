@@ -108,6 +108,16 @@ __device__ inline uint4 load_shared(std::uint32_t from) {
   return value;
 }
 
+__device__ inline float load_shared_float(std::uint32_t from) {
+  float value;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(from) : "memory");
+  return value;
+}
+
+__device__ inline void store_shared(std::uint32_t to, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(value) : "memory");
+}
+
 /// An 8 x 8 matrix of 16-bit elements, spread over a warp, transposed.
 __device__ inline unsigned transpose_8x8(unsigned matrix) {
   unsigned result;
@@ -178,8 +188,8 @@ __device__ inline void load_matrices(unsigned* fragment, std::uint32_t row) {
 
 /// sums[kFirst ...] = a * b, plus what was there if `accumulate`: a is 64 x 16, b is 16 x 64 or 16 x 128, both in
 /// shared memory.
-template <class Element, Layout kA, Layout kB, int kColumns, int kFirst>
-__device__ inline void multiply(float (&sums)[128], std::uint64_t a, std::uint64_t b, int accumulate) {
+template <class Element, Layout kA, Layout kB, int kColumns, int kFirst, int kSums>
+__device__ inline void multiply(float (&sums)[kSums], std::uint64_t a, std::uint64_t b, int accumulate) {
   static_assert(kColumns == 64 || kColumns == 128);
   static_assert(std::is_same_v<Element, __half> || std::is_same_v<Element, __nv_bfloat16>);
   constexpr int kAcross = kA == Layout::line_major, kDown = kB == Layout::line_major;

@@ -30,7 +30,9 @@ struct Ring {
   static constexpr int kColumnBlockBytes = kBlock * Config::kBlock * 2;
   static constexpr int kSliceBytes = Config::kRowBlocks * kRowBlockBytes + Config::kColumnBlocks * kColumnBlockBytes;
   static constexpr int kStageBytes = Config::kSlices * kSliceBytes;
-  static constexpr int kBytes = kStages * (kStageBytes + 2 * int(sizeof(std::uint64_t)) + int(sizeof(StageState)));
+  static constexpr int kScaleBytes = Config::kMasks == Masks::scaling ? 32 : 0;  // of four rows, of four columns
+  static constexpr int kBytes =
+      kStages * (kStageBytes + 2 * int(sizeof(std::uint64_t)) + int(sizeof(StageState)) + kScaleBytes);
   static constexpr int kWarps = Config::kThreads / 32 - 4;  // that multiply
 
   std::uint32_t start;  // a multiple of 1024
@@ -43,7 +45,11 @@ struct Ring {
   __device__ std::uint32_t state(int slot) const {
     return start + kStages * kStageBytes + slot * int(sizeof(StageState));
   }
-  __device__ std::uint32_t full(int slot) const { return state(kStages) + slot * 8; }
+  __device__ std::uint32_t row_scale(int slot, int row_block) const {
+    return state(kStages) + slot * kScaleBytes + row_block * 4;
+  }
+  __device__ std::uint32_t column_scales(int slot) const { return row_scale(slot, 4); }
+  __device__ std::uint32_t full(int slot) const { return row_scale(kStages, 0) + slot * 8; }
   __device__ std::uint32_t empty(int slot) const { return full(kStages) + slot * 8; }
 
   __device__ void init() const {

@@ -1,0 +1,11 @@
+#include "cuda/sm90/instances.cuh"
+
+namespace maskmm::cuda::sm90 {
+
+Kernel float16_scaling_kernel(Skip skip, Layout a, Layout b) {
+  using Element = __half;
+  return a == Layout::k_major ? scaling_kernel<Element, Layout::k_major>(skip, b)
+                              : scaling_kernel<Element, Layout::line_major>(skip, b);
+}
+
+}  // namespace maskmm::cuda::sm90
