@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "cuda/sm80/tf32.hpp"
 #include "cuda/sm90/choose.hpp"
 #include "maskmm/error.hpp"
 
@@ -109,7 +110,8 @@ std::int64_t tiles_of(const Canonical& canonical, const Kernel& kernel) {
 
 using FindKernel = Kernel (*)(TileKind, Masks);
 
-/// The tile for 16-bit types. Where only mask_rhs is there, few block columns a tile; where tiles are few, small ones.
+/// The tile for 16-bit types and TF32. Where only mask_rhs is there, few block columns a tile; where tiles are few,
+/// small ones.
 Kernel choosing_kernel_16(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits, FindKernel find,
                           std::string& reason) {
   const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
@@ -141,8 +143,8 @@ Kernel choosing_kernel(const Canonical& canonical, const Choice& choice, const D
       reason = "float64 tensor cores";
       return float64_kernel(TileKind::square, Masks::choosing);
     default:
-      reason = canonical.precision == Precision::tf32 ? "float32 products in full precision, which \"tf32\" allows too"
-                                                      : "float32 products in full precision";
+      if (choice.tf32) return choosing_kernel_16(canonical, choice, limits, &tf32_kernel, reason);
+      reason = "float32 products in full precision";
       return float32_kernel(choice.a.k_major, choice.b.k_major, TileKind::square, Masks::choosing);
   }
 }
@@ -157,6 +159,7 @@ Kernel other_kernel(const Choice& choice, TileKind kind, Masks masks) {
     case Dtype::float64:
       return float64_kernel(kind, masks);
     default:
+      if (choice.tf32) return tf32_kernel(kind, masks);
       return float32_kernel(choice.a.k_major, choice.b.k_major, kind, masks);
   }
 }
@@ -218,6 +221,7 @@ bool plan_pays(const Canonical& canonical, const Kernel& small) {
 Choice with_operands(const Canonical& canonical) {
   Choice choice;
   choice.element = canonical.accumulate == Dtype::float64 ? Dtype::float64 : canonical.promoted;
+  choice.tf32 = choice.element == Dtype::float32 && canonical.precision == Precision::tf32;
   choice.a = make_source(canonical.a, true, canonical.m.extent, canonical.k.extent, choice.element);
   choice.b = make_source(canonical.b, false, canonical.n.extent, canonical.k.extent, choice.element);
   choice.out = make_result(canonical);

@@ -53,6 +53,7 @@ struct PlanHeader {
 
 struct Choice {
   Dtype element = Dtype::float32;  // of the kernel; operands of other types are converted as they are loaded
+  bool tf32 = false;               // float32 on tensor cores
   Source a{}, b{};
   Result out{};
   DotX x{};

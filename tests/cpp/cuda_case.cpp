@@ -244,6 +244,7 @@ void Problem::check() {
   const View a = a_.host_view(), b = b_.host_view(), out = out_.host_view();
   const Format format = format_of(out.dtype);
   const bool wide = out.dtype == Dtype::float64;
+  const bool tf32 = out.dtype == Dtype::float32 && case_.precision == Precision::tf32;
   const double eps = wide ? 0x1p-52 : 0x1p-23;
   const double tiny = std::ldexp(1.0, format.least_exponent - format.digits + 1) + (wide ? 0 : 0x1p-149);
   const BlockSize block = case_.block;
@@ -292,8 +293,9 @@ void Problem::check() {
         } else if (live_k == 0) {
           good = value == 0 && !std::signbit(value);
         } else {
-          const double bound =
-              (static_cast<double>(live_k) + 4) * eps * static_cast<double>(size) + half_ulp(exact, format) + tiny;
+          // TF32 drops bits of both factors: 2^-10 of each at most.
+          const double rounding = (static_cast<double>(live_k) + 4) * eps + (tf32 ? 0x1p-9 : 0);
+          const double bound = rounding * static_cast<double>(size) + half_ulp(exact, format) + tiny;
           good = std::isinf(value) ? std::fabs(exact) + bound >= format.largest && (value > 0) == (exact > 0)
                                    : std::fabs(value - exact) <= bound * 1.0000001;
         }

@@ -109,6 +109,29 @@ TEST_F(CudaCases, LayoutsOfOperands) {
   }
 }
 
+TEST_F(CudaCases, Tf32) {
+  for (const std::int64_t block : {16, 32, 64}) {
+    for (int layout = 0; layout < 4; ++layout) {
+      for (int which = 0; which < 8; ++which) {
+        Case c;
+        c.m = 300, c.n = 280, c.k = 336;
+        if (which == 1 || which == 2) c.m = 1800, c.n = 2700, c.k = 72;  // large tiles
+        c.block = block;
+        c.a_dtype = c.b_dtype = Dtype::float32;
+        c.a_lay = layout & 1 ? Lay::columns : Lay::padded;
+        c.b_lay = layout & 2 ? Lay::columns : Lay::padded;
+        const Dtype type = which == 7 ? Dtype::float32 : Dtype::bool_;
+        if (which & 1) c.lhs = mask(type, 0.6);
+        if (which & 2) c.rhs = mask(type, 0.6);
+        if (which & 4) c.out = mask(type, 0.6);
+        c.precision = Precision::tf32;
+        verify(c);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
 TEST_F(CudaCases, OddSizes) {
   for (const Dtype dtype : kFloats) {
     for (const std::int64_t m : {1, 17, 100}) {
@@ -315,7 +338,7 @@ TEST_F(CudaCases, Random) {
     }
     if (random() % 3 == 0) c.infinite = 1e-4;
     c.precision = random() % 4 ? Precision::ieee : Precision::tf32;
-    if (c.precision == Precision::tf32) c.a_dtype = c.b_dtype = Dtype::float16;
+    if (c.precision == Precision::tf32) c.a_dtype = c.b_dtype = Dtype::float32;
     verify(c);
     if (HasFailure()) return;
   }

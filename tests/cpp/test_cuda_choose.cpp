@@ -147,6 +147,11 @@ TEST(CudaChoose, LargeMaskedProblemsAreWeighedOnTheDevice) {
   const Choice choice = choose(c, {});
   EXPECT_TRUE(choice.plans);
   EXPECT_STREQ(choice.small.kernel.name, "simt float32 64x64");
+  c.precision = Precision::tf32;
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 tf32 128x256");
+  EXPECT_STREQ(choose(c, {}).small.kernel.name, "sm80 tf32 64x64");
+  c.mask_lhs = mask(Dtype::float32);
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm80 tf32 128x128 scaling");
   EXPECT_EQ(choice.small.schedule.total, 64 * 64);
   EXPECT_GE(choice.workspace.bytes, 4 * 2 * (64 * 64 + 32 * 32));
   core::Canonical small = canonical(512, 512, 512, Dtype::float32);

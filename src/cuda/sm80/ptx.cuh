@@ -62,6 +62,26 @@ __device__ inline void multiply_16x16x16(float (&left)[4], float (&right)[4], co
   }
 }
 
+#define MASKMM_MULTIPLY_16X8X8(SUMS, B) \
+  "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {" SUMS "}, {%8, %9, %10, %11}, {" B "}, {" SUMS "};\n"
+#define MASKMM_MULTIPLY_16X16X8(PREDICATE)                       \
+  PREDICATE MASKMM_MULTIPLY_16X8X8("%0, %1, %2, %3", "%12, %13") \
+      PREDICATE MASKMM_MULTIPLY_16X8X8("%4, %5, %6, %7", "%14, %15")
+
+/// The same for TF32, a (16 x 8) * b (8 x 16). With g = lane / 4 and t = lane % 4, a holds (g, t), (g + 8, t),
+/// (g, t + 4), (g + 8, t + 4); b holds (t, g), (t + 4, g), (t, g + 8), (t + 4, g + 8).
+__device__ inline void multiply_16x16x8(float (&left)[4], float (&right)[4], const unsigned (&a)[4],
+                                        const unsigned (&b)[4]) {
+  asm volatile(MASKMM_MULTIPLY_16X16X8("") : MASKMM_MULTIPLY_OPERANDS);
+}
+__device__ inline void multiply_16x16x8(float (&left)[4], float (&right)[4], const unsigned (&a)[4],
+                                        const unsigned (&b)[4], unsigned live) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %16, 0;\n" MASKMM_MULTIPLY_16X16X8("@p ") "}"
+               : MASKMM_MULTIPLY_OPERANDS, "r"(live));
+}
+
+#undef MASKMM_MULTIPLY_16X16X8
+#undef MASKMM_MULTIPLY_16X8X8
 #undef MASKMM_MULTIPLY_OPERANDS
 #undef MASKMM_MULTIPLY_16X16X16
 #undef MASKMM_MULTIPLY_16X8X16
@@ -113,6 +133,18 @@ __device__ inline uint4 read_once(const std::byte* from) {
 template <int kThreads>
 __device__ inline void sync_threads(int barrier) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
+}
+
+__device__ inline unsigned load_shared_4(std::uint32_t from) {
+  unsigned value;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
+  return value;
+}
+
+__device__ inline uint2 load_shared_8(std::uint32_t from) {
+  uint2 value;
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "r"(from) : "memory");
+  return value;
 }
 
 __device__ inline double load_shared_double(std::uint32_t from) {
