@@ -313,6 +313,21 @@ def test_gradients_of_1d_operands(shapes: Any) -> None:
         assert_close(gradient, expected)
 
 
+@pytest.mark.parametrize("extents", [(0, 40, 33), (33, 0, 40), (33, 40, 0), (0, 0, 0)])
+def test_empty_where_mlx_traces(extents: Any) -> None:
+    """A batch that only a mask or b brings keeps its axis where there is nothing to sum."""
+    M, N, K = extents
+    a, b, mask = normal(M, K), normal(2, K, N), normal(3, 1, 1, 1)
+    for i, function in enumerate((block_masked_mm, lambda *t: block_masked_dot(normal(M, N), *t))):
+        expected = function(a, b, 32, mask)
+        assert expected.shape == (3, 2, *((M, N) if i == 0 else (-(-M // 32), -(-N // 32))))
+        assert mx.compile(lambda *t, f=function: f(*t[:2], 32, t[2]))(a, b, mask).shape == expected.shape
+        mapped = mx.vmap(lambda m, f=function: f(a, b, 32, m))(mask)
+        assert mapped.shape == expected.shape
+        gradient = mx.grad(lambda a, m, f=function: f(a, b, 32, m).sum())
+        assert mx.vmap(gradient, (None, 0))(a, mask).shape == (3, M, K)
+
+
 def test_sizes_of_other_kinds() -> None:
     for m in (np.int32(32), np.array(32), mx.array(32)):
         result = block_masked_mm(*INPUTS[:2], (m, 16, 64), *INPUTS[2:])

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import numpy as np
+
 from maskmm._derivatives import BlockSizes
 
 mx: Any = importlib.import_module("mlx.core")
@@ -45,7 +47,8 @@ def _sum(a: Any, b: Any, block_size: BlockSizes, masks: tuple[Any, Any, Any], dt
     m, n, k = block_size
     out, lhs, rhs = map(_clean, masks)
     (M, K), N = a.shape[-2:], b.shape[-1]
-    total, any_live = mx.zeros((M, N), dtype), mx.zeros((M, N), mx.bool_)
+    batch = np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in (a, b, out, lhs, rhs) if x is not None))
+    total, any_live = (mx.zeros((*batch, M, N), t) for t in (dtype, mx.bool_))
     kept = True if out is None else _spread(out != 0, m, n, M, N)
     for bk in range(-(-K // k)):
         inner = slice(bk * k, min((bk + 1) * k, K))
