@@ -86,8 +86,9 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   choice->wide_rows = M == 1 && kernels.row_vectors > 0 && choice->b_plain && choice->pairs == nullptr && !choice->dot;
   const std::int64_t narrow = choice->tile_columns;
   if (choice->wide_rows) choice->tile_columns *= 4;
-  choice->narrow = kernels.narrow_rows > 0 && c.mask_rhs.present() && c.n.block == kernels.lanes && !choice->wide_rows;
-  if (choice->narrow) choice->micro_columns = kernels.lanes;
+  choice->narrow =
+      kernels.narrow_rows[1] > 0 && c.mask_rhs.present() && c.n.block == kernels.lanes && !choice->wide_rows;
+  if (choice->narrow) choice->micro_columns = 2 * kernels.lanes;
 
   // Along K.
   choice->k_parts = choose_k_parts<T>(c, K, least * narrow);
@@ -214,7 +215,7 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
 std::string kernel_name(const Choice& choice, Dtype accumulate) {
   const auto name = [&](const auto& kernels, const char* type) {
     return std::string("panel ") + type + " " +
-           std::to_string(choice.narrow ? kernels.narrow_rows : kernels.rows[kernels.vectors]) + "x" +
+           std::to_string(choice.narrow ? kernels.narrow_rows[2] : kernels.rows[kernels.vectors]) + "x" +
            std::to_string(choice.micro_columns);
   };
   if (accumulate == Dtype::float64) return name(kernels_of<double>(choice), "f64");

@@ -37,7 +37,7 @@ struct Choice {
   bool b_plain = false;         // rows of B are copied as they are
   bool streams_b = false;       // packed B holds one chunk of a tile and is used once
   bool gathers = false;         // a tile may have live blocks of columns that are not neighbours
-  bool narrow = false;          // micro-tiles are one vector wide, with kernels of their own
+  bool narrow = false;          // micro-tiles are one or two vectors wide, with kernels of their own
   bool wide_rows = false;       // A is one row: micro-tiles far wider than a sliver read B where it is
   bool out_direct = false;      // micro-kernels write the result where it belongs
   bool dot = false;             // what tiles give is reduced to a number for each block, not written

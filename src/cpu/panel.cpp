@@ -249,8 +249,8 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     if (wide) columns = std::min(lanes * kernels_.row_vectors, (unit.columns - column) / lanes * lanes);
     call.next = wide || next == nullptr ? call.next_end : next->runs;
     const std::int64_t vectors = ceil_div(columns, lanes);
-    const auto& micro = choice_.narrow ? kernels_.narrow : kernels_.micro[vectors];
-    const std::int64_t tallest = choice_.narrow ? kernels_.narrow_rows : kernels_.rows[vectors];
+    const auto& micro = (choice_.narrow ? kernels_.narrow : kernels_.micro)[vectors];
+    const std::int64_t tallest = (choice_.narrow ? kernels_.narrow_rows : kernels_.rows)[vectors];
     const std::int64_t groups = ceil_div(unit.rows, tallest);
     set_columns(unit, column, columns, direct, &call);
     if (call.next != call.next_end) set_next_columns(*next, column, &call);

@@ -47,7 +47,10 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<MultiplyAdd<T>, 3, 6>(kernels);
   fill_rows<MultiplyAdd<T>, 4, 6>(kernels);
   fill_wide_rows<MultiplyAdd<T>, 5, 16>(kernels);
-  if constexpr (sizeof(T) == sizeof(float)) fill_narrow<8>(kernels);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    fill_narrow<1, 8>(kernels);
+    fill_narrow<2, 6>(kernels);
+  }
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
   kernels.sum_products = sum_products<T>;

@@ -94,8 +94,8 @@ struct Kernels {
   int long_chunk;                                    // where all k are live
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
   int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
-  MicroKernel narrow[kMaxRows + 1];  // [rows], one vector wide, with sums of an order of their own; or null
-  int narrow_rows;
+  MicroKernel narrow[3][kMaxRows + 1];               // [vectors][rows]: with sums of an order of their own; or null
+  int narrow_rows[3];
   int row_vectors;               // of the widest micro-tile of one row, or 0: `vectors`
   bool packs_on_the_way = true;  // micro-kernels obey MicroCall::reads_raw
   bool fetches_a_once = false;   // prefetching what may have left the cache again costs more than it gains
