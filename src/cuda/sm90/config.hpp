@@ -11,7 +11,6 @@ inline constexpr int kBlock = 64;                 // rows, columns and k of the 
 inline constexpr int kBlockBytes = kBlock * 128;  // of 64 x 64 elements
 inline constexpr int kColumnBlocks = 4;           // across a tile
 inline constexpr int kStages = 4;
-inline constexpr int kLoaders = 4;  // warps, each of which fills every fourth stage
 inline constexpr int kColumns = kColumnBlocks * kBlock;
 
 inline constexpr int kGatheredRows = 3;  // rows of blocks of a tile whose columns are gathered
@@ -40,6 +39,7 @@ struct Config {
   static constexpr int kRows = kRowBlocks * kBlock;
   static constexpr int kThreads = 128 * (kRowBlocks + 1);
   static constexpr int kSlices = 1;
+  static constexpr int kLoaders = kGathers ? 2 : 4;  // warps; of gathered tiles, the other two write zeros
   static constexpr int kMultiplyRegisters = kRowBlocks == 3 ? 160 : 232;
   static constexpr int kLoadRegisters = kRowBlocks == 3 ? 32 : 40;
   static_assert(kRowBlocks == 2 || kRowBlocks == 3);
@@ -68,7 +68,7 @@ struct Config32 {
   static constexpr int kBlock = 32, kColumnBlocks = 3;
   static constexpr int kRows = kRowBlocks * kBlock, kColumns = kColumnBlocks * sm90::kBlock;
   static constexpr int kThreads = 512;
-  static constexpr int kSlices = 2;
+  static constexpr int kSlices = 2, kLoaders = 4;
   static constexpr int kMultiplyRegisters = 160, kLoadRegisters = 32;
   static_assert(sizeof(Element) == 2);
 };

@@ -1,6 +1,6 @@
 // The Hopper kernel: float16 and bfloat16 whose strides the copy engine accepts, blocks that are multiples of 32.
 //
-// Roles: one to four warps walk the live k blocks of the block's tiles and have the copy engine fill a ring of stages;
+// Roles: two or four warps walk the live k blocks of the block's tiles and have the copy engine fill a ring of stages;
 // two or three warpgroups multiply out of it (wgmma), each 64 x 256 (or 192 x 64) of the tile, and store from registers
 // while the ring fills for the next tile. Two blocks side by side in a cluster share rows of a: each brings half of it
 // to both. Memory: Ring in stage.cuh. Registers move from the loading warps to the multiplying ones. Design:
@@ -13,6 +13,7 @@
 #include "cuda/sm90/multiply.cuh"
 #include "cuda/sm90/multiply_32.cuh"
 #include "cuda/sm90/multiply_scaled.cuh"
+#include "cuda/sm90/zero.cuh"
 
 namespace maskmm::cuda::sm90 {
 
@@ -51,7 +52,13 @@ __global__ void __launch_bounds__(Config::kThreads, 1) hopper_kernel(const __gri
   if (group == 0) {
     ptx::give_registers<Config::kLoadRegisters>();
     const int warp = static_cast<int>(uniform(threadIdx.x / 32));
-    Loader<Config>{params, ring, order, {params.ticket_counter, state.mailbox, rank, warp}}.run();
+    if (warp < Config::kLoaders) {
+      Loader<Config>{params, ring, order, {params.ticket_counter, state.mailbox, rank, warp}}.run();
+    } else if constexpr (Config::kGathers) {
+      constexpr int kIdle = 4 - Config::kLoaders;
+      write_dead_blocks(params, static_cast<int>(blockIdx.x) * kIdle + warp - Config::kLoaders,
+                        static_cast<int>(gridDim.x) * kIdle);
+    }
   } else {
     ptx::take_registers<Config::kMultiplyRegisters>();
     MultiplierOf<Config>{params, ring, static_cast<int>(group) - 1}.run();

@@ -6,7 +6,6 @@
 #include "cuda/sm90/stage.cuh"
 #include "cuda/sm90/tickets.cuh"
 #include "cuda/sm90/walk.cuh"
-#include "cuda/sm90/zero.cuh"
 
 namespace maskmm::cuda::sm90 {
 
@@ -27,7 +26,6 @@ struct Loader {
   int first_k = 0;       // its first slice
   unsigned first_live = 0;
   const float* scales = nullptr;  // of this lane's line, as in Walker; null: 1
-  DeadBlocks dead{static_cast<int>(blockIdx.x) * kLoaders + tickets.warp, static_cast<int>(gridDim.x) * kLoaders};
 
   __device__ void run() {
     const MultiplyParams& multiply = params.multiply;
@@ -53,9 +51,6 @@ struct Loader {
       }
     }
     slice(0, 0, StageState::kExit);
-    if constexpr (Config::kGathers) {
-      while (dead.write(params)) continue;
-    }
   }
 
  private:
@@ -86,7 +81,7 @@ struct Loader {
   }
 
   /// How many stages from here the next one that this warp fills is.
-  __device__ int others() const { return (tickets.warp - position.slot) & (kLoaders - 1); }
+  __device__ int others() const { return (tickets.warp - position.slot) & (Config::kLoaders - 1); }
 
   /// Leaves other warps' slices to them, as far as they can be passed at once.
   __device__ void pass_others(Walker<Config>& walker) {
@@ -127,7 +122,6 @@ struct Loader {
       if constexpr (Config::kMasks == Masks::scaling) write_scale(scale);
       if (ptx::elect()) fill(k, live, flags);
       __syncwarp();
-      if (Config::kGathers && live != 0) dead.write(params);
     }
     slices = 0;
     position.next();

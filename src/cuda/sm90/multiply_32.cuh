@@ -20,8 +20,10 @@ struct Multiplier32 {
   const int group;  // this warpgroup's columns in the tile
 
   __device__ void run() const {
+    // Kept in registers: worked out anew for each stage, they are what low densities wait for.
+    const Ring<Config> ring{uniform(ptx::kept(this->ring.start))};
+    const std::uint32_t fragment = ptx::kept(fragment_offset());
     RingPosition<Config> position;
-    const std::uint32_t fragment = fragment_offset();
     float sums[128];  // of which 96 are used
     unsigned first[8], second[8];
     for (;;) {
@@ -33,14 +35,14 @@ struct Multiplier32 {
       do {
         ptx::barrier_wait(ring.full(position.slot), position.parity);
         state = ptx::load_shared(ring.state(position.slot));
+        const std::uint32_t slice = ring.slice(position.slot, 0);
         live = uniform(state.x);
         const int slot = position.slot;
         position.next();
-        const std::uint32_t slice = ring.slice(slot, 0);
         const unsigned a = uniform(A::low(slice));
         const unsigned rows = live & kAll, next_rows = live >> StageState::kSlice & kAll;
+        load_fragments(first, slice + fragment);  // what may be unfinished reads `second`
         if (rows != 0) {
-          load_fragments(first, slice + fragment);
           products(sums, first, a, rows);
           ptx::products_wait<1>();  // what is unfinished is of this slice
           if (held >= 0) ring.release(held);

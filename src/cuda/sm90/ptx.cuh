@@ -28,6 +28,12 @@ using cuda::ptx::give_registers;
 using cuda::ptx::shared_address;
 using cuda::ptx::take_registers;
 
+/// The value, which the compiler then keeps rather than works out again.
+__device__ inline std::uint32_t kept(std::uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 /// True in one lane of the warp. The compiler knows that, and starts a copy without a loop over lanes.
 __device__ inline bool elect() {
   unsigned elected;

@@ -55,7 +55,7 @@ struct Tickets {
     } else {
       ptx::barrier_wait(ptx::shared_address(&mailbox.arrived[slot]), told / Mailbox::kSlots & 1);
       number = uniform(mailbox.read(slot));
-      if (Config::kCluster > 1 && warp == kLoaders - 1 && threadIdx.x % 32 == 0) mailbox.expect(slot);
+      if (Config::kCluster > 1 && warp == Config::kLoaders - 1 && threadIdx.x % 32 == 0) mailbox.expect(slot);
     }
     ++told;
     draw();
