@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+
 namespace maskmm::cpu {
 namespace {
 
@@ -26,6 +27,26 @@ bool aligned_to(const Operand& operand, std::int64_t size) {
 bool has_plain_rows(const Operand& operand, Dtype accumulate, std::int64_t columns) {
   const std::int64_t size = static_cast<std::int64_t>(size_of(accumulate));
   return operand.dtype == accumulate && (operand.col_stride_bytes == size || columns <= 1) && aligned_to(operand, size);
+}
+
+/// Columns of aligned neighbours of the accumulating type, and rows that are not.
+bool has_plain_columns(const Operand& operand, Dtype accumulate) {
+  const std::int64_t size = static_cast<std::int64_t>(size_of(accumulate));
+  return operand.dtype == accumulate && operand.row_stride_bytes == size && operand.col_stride_bytes != size &&
+         operand.col_stride_bytes % size == 0 && aligned_to(operand, size);
+}
+
+/// Whether micro-kernels read A down its columns, instead of a copy that each panel makes anew: where masks leave few
+/// products to each copy. It pays where a micro-tile is as wide as a tile, so that each line comes from far away once.
+bool reads_a_down(const Canonical& c, const KernelSet& set) {
+  const bool has_kernels =
+      c.accumulate == Dtype::float64 ? set.f64.micro_down[1][1] != nullptr : set.f32.micro_down[1][1] != nullptr;
+  if (!has_kernels || c.m.extent <= 1 || !has_plain_columns(c.a, c.accumulate) || std::min(c.m.block, c.n.block) < 64) {
+    return false;
+  }
+  constexpr std::int64_t kLongRow = 8192;  // bytes; panels are narrow then, and copies many
+  const std::int64_t row_bytes = c.k.extent * static_cast<std::int64_t>(size_of(c.accumulate));
+  return c.mask_rhs.present() || (c.mask_out.present() && row_bytes > kLongRow);
 }
 
 /// Rows of aligned pairs of bfloat16: a last one that is half outside cannot be read in place.
@@ -80,7 +101,8 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   if (wide_blocks && !rows_differ && K * 128 * kSize <= std::int64_t{1} << 20) choice->unit_rows = 128;
   // Where k has no gaps the hardware foresees what a longer chunk reads.
   const bool k_has_gaps = c.mask_lhs.present() || c.mask_rhs.present();
-  choice->chunk = k_has_gaps || choice->streams_b ? kernels.chunk : kernels.long_chunk;
+  const bool is_foreseen = !k_has_gaps && !choice->a_down;
+  choice->chunk = is_foreseen && !choice->streams_b ? kernels.long_chunk : kernels.chunk;
 
   // One row is read at the speed of memory: of long pieces of the rows of B, by the hardware's own prefetchers.
   choice->wide_rows = M == 1 && kernels.row_vectors > 0 && choice->b_plain && choice->pairs == nullptr && !choice->dot;
@@ -169,7 +191,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
 
 }  // namespace
 
-bool prefers_swapped_roles(const Canonical& canonical) {
+bool prefers_swapped_roles(const Canonical& canonical, const KernelSet& set) {
   constexpr std::int64_t kLeast = 128;  // a panel must be wide, and tasks many
   if (canonical.x.present() || std::min(canonical.m.extent, canonical.n.extent) < kLeast) return false;
   const auto runs_down = [](const Operand& operand) {
@@ -177,7 +199,7 @@ bool prefers_swapped_roles(const Canonical& canonical) {
     return operand.row_stride_bytes == size && operand.col_stride_bytes != size;
   };
   const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present() && !canonical.mask_out.present();
-  return runs_down(canonical.a) && (runs_down(canonical.b) || only_rhs);
+  return runs_down(canonical.a) && (runs_down(canonical.b) || (only_rhs && !reads_a_down(canonical, set)));
 }
 
 Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads) {
@@ -195,6 +217,8 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   } else {
     choice.k = canonical.k;
     choice.a_in_place = has_plain_rows(canonical.a, canonical.accumulate, canonical.k.extent);
+    choice.a_down = reads_a_down(canonical, set);
+    choice.a_in_place |= choice.a_down;
     choice.b_plain = has_plain_rows(canonical.b, canonical.accumulate, canonical.n.extent);
   }
   choice.dot = canonical.x.present();

@@ -34,6 +34,7 @@ struct Choice {
   std::int64_t sliver_stride = 0;  // from one sliver of packed B to the next, in elements
   std::int64_t lda_packed = 0;
   bool a_in_place = false;      // micro-kernels read A where it is
+  bool a_down = false;          // they do, and its columns are contiguous, not its rows
   bool b_plain = false;         // rows of B are copied as they are
   bool streams_b = false;       // packed B holds one chunk of a tile and is used once
   bool gathers = false;         // a tile may have live blocks of columns that are not neighbours
@@ -71,7 +72,7 @@ const Kernels<T>& kernels_of(const Choice& choice) {
 
 /// Whether C^T = B^T A^T is faster: A, that must be packed for each panel, would be read in place, or packed only where
 /// a mask keeps it.
-bool prefers_swapped_roles(const core::Canonical& canonical);
+bool prefers_swapped_roles(const core::Canonical& canonical, const KernelSet& set);
 
 Choice choose(const core::Canonical& canonical, const KernelSet& set, int max_threads);
 

@@ -31,10 +31,11 @@ void Panel<T>::open(const Place<T>& place) {
 }
 
 template <class T>
-void Panel<T>::set_rows(const T* a_rows, std::int64_t lda) {
+void Panel<T>::set_rows(const T* a_rows, std::int64_t lda, std::int64_t a_step) {
   std::fill(read_, read_ + kReadWords, std::uint64_t{0});
   a_rows_ = a_rows;
   lda_ = lda;
+  a_step_ = a_step;
 }
 
 template <class T>
@@ -140,14 +141,14 @@ void Panel<T>::add_block(std::int64_t bk) {
   unit.packs |= fresh;
   if (unit.run_count != 0) {
     Run<T>& run = unit.runs[unit.run_count - 1];
-    if (run.a + run.k == a_rows_ + k && run.fresh == fresh && run.fresh_a == fresh_a) {
+    if (run.a + run.k * a_step_ == a_rows_ + k * a_step_ && run.fresh == fresh && run.fresh_a == fresh_a) {
       run.k += size;
       return;
     }
   }
   const void* raw = fresh && choice_.b_plain ? raw_b(bk, unit.stretches[0].j) : nullptr;
   unit.run_begins[unit.run_count] = c_.k.begin(bk);
-  unit.runs[unit.run_count++] = {a_rows_ + k, panel_ + k_packed * choice_.sliver, raw, size, fresh, fresh_a};
+  unit.runs[unit.run_count++] = {a_rows_ + k * a_step_, panel_ + k_packed * choice_.sliver, raw, size, fresh, fresh_a};
 }
 
 template <class T>
@@ -231,6 +232,8 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   const std::int64_t next_k = next != nullptr ? next->k : 0;
   call.next_lines = static_cast<int>(std::clamp<std::int64_t>(ceil_div(next_k, unit.k), 1, 4));
   call.lda = call.next_lda = lda_;
+  call.a_step = a_step_;
+  call.next_a_bytes = next != nullptr ? next->rows * static_cast<std::int64_t>(sizeof(T)) : 0;
   call.raw_ldb_bytes = c_.b.row_stride_bytes;
   call.ldb = sliver;
   call.apart = sliver == lanes;
@@ -249,7 +252,8 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     if (wide) columns = std::min(lanes * kernels_.row_vectors, (unit.columns - column) / lanes * lanes);
     call.next = wide || next == nullptr ? call.next_end : next->runs;
     const std::int64_t vectors = ceil_div(columns, lanes);
-    const auto& micro = (choice_.narrow ? kernels_.narrow : kernels_.micro)[vectors];
+    const auto* kernels = choice_.a_down ? kernels_.micro_down : kernels_.micro;
+    const auto& micro = (choice_.narrow ? kernels_.narrow : kernels)[vectors];
     const std::int64_t tallest = (choice_.narrow ? kernels_.narrow_rows : kernels_.rows)[vectors];
     const std::int64_t groups = ceil_div(unit.rows, tallest);
     set_columns(unit, column, columns, direct, &call);

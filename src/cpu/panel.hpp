@@ -57,7 +57,7 @@ class Panel {
   /// What is pending stays so: its place, and A in place, must outlast it.
   void open(const Place<T>& place);
   /// The rows of A of the units that follow, from k_begin on.
-  void set_rows(const T* a_rows, std::int64_t lda);
+  void set_rows(const T* a_rows, std::int64_t lda, std::int64_t a_step);
   /// The unit that is being filled. Fill all but its runs, then add its blocks of k in order, then push it.
   Unit<T>& unit() { return units_[current_]; }
   void add_block(std::int64_t bk);
@@ -91,7 +91,7 @@ class Panel {
   std::int64_t word_begin_ = 0, packed_words_ = 0;
   Place<T> place_{};
   const T* a_rows_ = nullptr;
-  std::int64_t lda_ = 0;
+  std::int64_t lda_ = 0, a_step_ = 1;
   Unit<T> units_[2];
   int current_ = 0;       // being filled
   bool pending_ = false;  // the other one waits for its successor

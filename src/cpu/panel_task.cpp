@@ -205,12 +205,14 @@ template <class T>
 void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
   const std::int64_t bi = i / row_block_;
   if (choice_.a_in_place) {
-    const std::int64_t lda = c_.a.row_stride_bytes / static_cast<std::int64_t>(sizeof(T));
-    panel_.set_rows(reinterpret_cast<const T*>(a_) + i * lda + k_begin_, lda);
+    const auto elements = [](std::int64_t bytes) { return bytes / static_cast<std::int64_t>(sizeof(T)); };
+    const std::int64_t lda = elements(c_.a.row_stride_bytes),
+                       step = choice_.a_down ? elements(c_.a.col_stride_bytes) : 1;
+    panel_.set_rows(reinterpret_cast<const T*>(a_) + i * lda + k_begin_ * step, lda, step);
   } else {
     panel_.flush();  // what is pending still reads the packed rows
     pack_a(bi, i, rows);
-    panel_.set_rows(a_packed_, choice_.lda_packed);
+    panel_.set_rows(a_packed_, choice_.lda_packed, 1);
   }
   // Dead tiles side by side are cleared at once: long rows are written much faster than short ones.
   std::int64_t dead = j_begin_;

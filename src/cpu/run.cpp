@@ -88,8 +88,8 @@ void run_tasks(const core::Canonical& canonical, const Choice& choice, const Liv
 /// The call, or a copy of it with its roles swapped where that is faster.
 class Oriented {
  public:
-  explicit Oriented(const core::Canonical& given) : given_(given) {
-    if (!prefers_swapped_roles(given)) return;
+  Oriented(const core::Canonical& given, const KernelSet& set) : given_(given) {
+    if (!prefers_swapped_roles(given, set)) return;
     swapped_ = given;
     core::swap_roles(*swapped_);
   }
@@ -115,7 +115,7 @@ void run(const core::Canonical& canonical) { run_with(canonical, kernel_set(), n
 
 void run_with(const core::Canonical& given, const KernelSet& set, int threads) {
   const FloatEnvironment environment;
-  const Oriented oriented(given);
+  const Oriented oriented(given, set);
   const core::Canonical& canonical = oriented.call();
   const Choice choice = choose(canonical, set, threads);
   const std::size_t sums_bytes = shared_sums_bytes(choice), bytes = sums_bytes + live_bytes(canonical);
@@ -131,7 +131,7 @@ void run_with(const core::Canonical& given, const KernelSet& set, int threads) {
 
 Explanation explain(const core::Canonical& given) {
   const FloatEnvironment environment;
-  const Oriented oriented(given);
+  const Oriented oriented(given, kernel_set());
   const core::Canonical& canonical = oriented.call();
   const Choice choice = choose(canonical, kernel_set(), num_threads());
   const std::size_t bytes = live_bytes(canonical);

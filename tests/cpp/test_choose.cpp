@@ -36,20 +36,41 @@ core::Canonical shapes(std::int64_t M, std::int64_t N, std::int64_t K, Dtype dty
 }
 
 TEST(Choose, RolesAreSwappedWhereAWouldBePackedOverAndOver) {
+  const cpu::KernelSet& set = cpu::kPortableKernels;  // it does not read A down its columns
   static bool anywhere;
   core::Operand mask;
   mask.data = reinterpret_cast<std::byte*>(&anywhere);
   core::Canonical c = shapes(512, 512, 512, Dtype::float32);
-  EXPECT_FALSE(cpu::prefers_swapped_roles(c));
+  EXPECT_FALSE(cpu::prefers_swapped_roles(c, set));
   c = shapes(512, 512, 512, Dtype::float32, true);
-  EXPECT_TRUE(cpu::prefers_swapped_roles(c));
-  EXPECT_FALSE(cpu::prefers_swapped_roles(shapes(64, 512, 512, Dtype::float32, true)));
+  EXPECT_TRUE(cpu::prefers_swapped_roles(c, set));
+  EXPECT_FALSE(cpu::prefers_swapped_roles(shapes(64, 512, 512, Dtype::float32, true), set));
   c.b = shapes(512, 512, 512, Dtype::float32).b;
-  EXPECT_FALSE(cpu::prefers_swapped_roles(c));
+  EXPECT_FALSE(cpu::prefers_swapped_roles(c, set));
   c.mask_rhs = mask;  // as mask_lhs it tells which blocks of A need no packing
-  EXPECT_TRUE(cpu::prefers_swapped_roles(c));
+  EXPECT_TRUE(cpu::prefers_swapped_roles(c, set));
   c.mask_lhs = mask;
-  EXPECT_FALSE(cpu::prefers_swapped_roles(c));
+  EXPECT_FALSE(cpu::prefers_swapped_roles(c, set));
+}
+
+TEST(Choose, AIsReadDownItsColumnsWhereASetCanAndMasksLeaveFewProductsToACopy) {
+  static bool anywhere;
+  core::Operand mask;
+  mask.data = reinterpret_cast<std::byte*>(&anywhere);
+  for (const cpu::KernelSet* set : cpu::runnable_kernel_sets()) {
+    const bool can = set->f32.micro_down[1][1] != nullptr;
+    core::Canonical c = shapes(512, 512, 512, Dtype::float32, true);
+    c.b = shapes(512, 512, 512, Dtype::float32).b;
+    EXPECT_FALSE(cpu::choose(c, *set, 1).a_down);
+    c.mask_rhs = mask;
+    EXPECT_EQ(cpu::choose(c, *set, 1).a_down, can);
+    EXPECT_EQ(cpu::prefers_swapped_roles(c, *set), !can);
+    c.n.block = 32;
+    EXPECT_FALSE(cpu::choose(c, *set, 1).a_down);
+    c.n.block = 64;
+    c.a = shapes(512, 512, 512, Dtype::float16, true).a;
+    EXPECT_FALSE(cpu::choose(c, *set, 1).a_down);
+  }
 }
 
 TEST(Choose, ScratchIsBoundedWhateverTheSize) {

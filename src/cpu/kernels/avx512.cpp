@@ -46,6 +46,10 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<MultiplyAdd<T>, 2, 8>(kernels);
   fill_rows<MultiplyAdd<T>, 3, 6>(kernels);
   fill_rows<MultiplyAdd<T>, 4, 6>(kernels);
+  fill_rows_down<MultiplyAdd<T>, 1, 8>(kernels);
+  fill_rows_down<MultiplyAdd<T>, 2, 8>(kernels);
+  fill_rows_down<MultiplyAdd<T>, 3, 6>(kernels);
+  fill_rows_down<MultiplyAdd<T>, 4, 6>(kernels);
   fill_wide_rows<MultiplyAdd<T>, 5, 16>(kernels);
   if constexpr (sizeof(T) == sizeof(float)) {
     fill_narrow<1, 8>(kernels);

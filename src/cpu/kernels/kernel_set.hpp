@@ -32,8 +32,10 @@ struct MicroCall {
   int next_lines;         // of each row of A, prefetched in each step of kStep elements
   std::int64_t a_offset;  // of the first row of the micro-tile from Run::a, in elements
   std::int64_t lda;       // from one row of A to the next
+  std::int64_t a_step;    // from one column of A to the next: 1, unless A is read down its columns
   std::int64_t next_a_offset;
   std::int64_t next_lda;
+  std::int64_t next_a_bytes;                   // of a column of the unit, where A is read down its columns
   std::int64_t b_offsets[kMaxPacked];          // of each vector from Run::b
   std::int64_t ldb;                            // from one row of packed B to the next
   bool apart;                                  // slivers of B are one vector wide, and vectors may be from any of them
@@ -93,8 +95,9 @@ struct Kernels {
   int chunk;                                         // inner elements to multiply at a time
   int long_chunk;                                    // where all k are live
   MicroKernel micro[kMaxVectors + 1][kMaxRows + 1];  // [vectors][rows]; null where there is none. [v][1] always exists
-  int rows[kMaxVectors + 1];                         // of the tallest micro-tile that is `vectors` wide
-  MicroKernel narrow[3][kMaxRows + 1];               // [vectors][rows]: with sums of an order of their own; or null
+  MicroKernel micro_down[kMaxVectors + 1][kMaxRows + 1];  // the same where A is read down its columns, or null
+  int rows[kMaxVectors + 1];                              // of the tallest micro-tile that is `vectors` wide
+  MicroKernel narrow[3][kMaxRows + 1];  // [vectors][rows]: with sums of an order of their own; or null
   int narrow_rows[3];
   int row_vectors;               // of the widest micro-tile of one row, or 0: `vectors`
   bool packs_on_the_way = true;  // micro-kernels obey MicroCall::reads_raw

@@ -41,11 +41,19 @@ struct MultiplyAdd {
   static Vector add_product(Vector sum, Factor a, Factor b) { return sum + a * b; }
 };
 
+/// The same where neighbours in a column of A are neighbours in memory, not those in a row.
+template <class Math>
+struct DownColumns : Math {};
+template <class Math>
+inline constexpr bool kDownColumns = false;
+template <class Math>
+inline constexpr bool kDownColumns<DownColumns<Math>> = true;
+
 /// Whether the vectors of a micro-tile may be apart in packed B: where each is a cache line, slivers are one vector
 /// wide, lest narrow blocks use a part of the caches' sets only.
-template <int NV>
+template <class Math, int NV>
 constexpr bool vectors_apart() {
-  return kVectorBytes == 64 && NV <= kMaxPacked;
+  return kVectorBytes == 64 && NV <= kMaxPacked && !kDownColumns<Math>;
 }
 
 /// Walks the runs that come next, a cache line of k at a time.
@@ -69,7 +77,7 @@ struct Prefetcher {
     if (run != end) open(call);
   }
   void open(const MicroCall<T>& call) {
-    a = run->a + call.next_a_offset;
+    a = run->a + (kDownColumns<Math> ? 0 : call.next_a_offset);
     raw = run->raw_b != nullptr;
     b = raw ? static_cast<const char*>(run->raw_b) + call.next_raw_offsets_bytes[0]
             : reinterpret_cast<const char*>(run->b + call.next_b_offsets[0]);
@@ -101,7 +109,14 @@ struct Prefetcher {
   }
   template <int MR, int NV>
   void line(const MicroCall<T>& call) {
-    if (call.next_a && run->fresh_a) {
+    if constexpr (kDownColumns<Math>) {
+      // Columns of all rows of the unit: micro-tiles share them as they share the rows of B.
+      for (std::int64_t k = call.next_b_row; call.next_a && run->fresh_a && k < call.next_b_end; ++k) {
+        const char* column = reinterpret_cast<const char*>(a + k * call.a_step);
+        for (std::int64_t byte = 0; byte < call.next_a_bytes; byte += 64) __builtin_prefetch(column + byte, 0, 2);
+        __builtin_prefetch(column + call.next_a_bytes - 1, 0, 2);
+      }
+    } else if (call.next_a && run->fresh_a) {
       if (is_first && a_ahead != 0) {
         MASKMM_UNROLL
         for (int i = 0; i < MR; ++i) __builtin_prefetch(a + i * call.next_lda, 0, 2);
@@ -119,14 +134,14 @@ struct Prefetcher {
         for (int part = 0; part < Math::kRawRows; ++part, from += call.raw_ldb_bytes) raw_row<NV>(from, call);
       }
     }
-    a += kStep<T>;
+    a += kDownColumns<Math> ? kStep<T> * call.a_step : kStep<T>;
     b += kStep<T> * ldb_bytes;
     left -= kStep<T>;
     if (left <= 0 && ++run != end) open(call);
   }
   template <int NV>
   MASKMM_INLINE void packed_row(const char* from, const MicroCall<T>& call) {
-    if (vectors_apart<NV>() && call.apart) {
+    if (vectors_apart<Math, NV>() && call.apart) {
       MASKMM_UNROLL
       for (int j = 0; j < NV && j < kMaxPacked; ++j) {
         __builtin_prefetch(reinterpret_cast<const T*>(from) + (call.next_b_offsets[j] - call.next_b_offsets[0]), 0, 2);
@@ -139,7 +154,7 @@ struct Prefetcher {
   template <int NV>
   MASKMM_INLINE void raw_row(const char* from, const MicroCall<T>& call) {
     constexpr int kBytes = kVectorBytes / Math::kRawRows;
-    if (!vectors_apart<NV>() || call.next_side_by_side) {
+    if (!vectors_apart<Math, NV>() || call.next_side_by_side) {
       MASKMM_UNROLL
       for (int byte = 0; byte < NV * kBytes; byte += 64) __builtin_prefetch(from + byte, 0, 2);
       if (b_tail) __builtin_prefetch(from + NV * kBytes - 1, 0, 2);
@@ -179,7 +194,7 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
     for (int j = 0; j < NV; ++j) c[i][j] = Vector{};
   }
   prefetch_result(call);
-  const std::int64_t lda = call.lda;
+  const std::int64_t lda = call.lda, a_step = kDownColumns<Math> ? call.a_step : 1;
   constexpr int kRawBytes = kVectorBytes / Math::kRawRows;
   Prefetcher<Math> prefetcher(call);
   for (const Run<T>* run = call.runs; run != call.runs_end; ++run) {
@@ -194,7 +209,7 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
           MASKMM_UNROLL
           for (int j = 0; j < NV; ++j) c[i][j] = Math::add_product(c[i][j], av, bv[j]);
         }
-        ++a;
+        a += a_step;
       };
       std::int64_t k = run->k;
       for (; k >= kStep<T>; k -= kStep<T>) {
@@ -235,9 +250,9 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
         packed += ldb;
       });
     };
-    if (!vectors_apart<NV>() || !call.apart) {
+    if (!vectors_apart<Math, NV>() || !call.apart) {
       multiply_run([](int j) { return j * S::kLanes; }, [](int j) { return j * kRawBytes; }, call.ldb, call.copy_ldb);
-    } else if constexpr (vectors_apart<NV>()) {
+    } else if constexpr (vectors_apart<Math, NV>()) {
       std::int64_t b_apart[NV], raw_apart[NV];
       MASKMM_UNROLL
       for (int j = 0; j < NV; ++j) {
@@ -252,7 +267,7 @@ void micro_kernel(const MicroCall<typename Math::Element>& call) {
     for (int i = 0; i < MR; ++i) {
       MASKMM_UNROLL
       for (int j = 0; j < NV; ++j) {
-        const std::int64_t apart = vectors_apart<NV>() ? call.dst_offsets[j % kMaxPacked] : j * S::kLanes;
+        const std::int64_t apart = vectors_apart<Math, NV>() ? call.dst_offsets[j % kMaxPacked] : j * S::kLanes;
         S::store(call.dst + i * call.ldd + apart, result(c[i][j], call.src + i * call.lds + j * S::kLanes));
       }
     }
@@ -278,6 +293,13 @@ constexpr void fill_rows(Kernels<typename Math::Element>& kernels) {
   kernels.micro[NV][MR] = micro_kernel<Math, MR, NV>;
   if (kernels.rows[NV] < MR) kernels.rows[NV] = MR;
   if constexpr (MR > 1) fill_rows<Math, NV, MR - 1>(kernels);
+}
+
+/// Fills micro_down[NV][1 .. MR].
+template <class Math, int NV, int MR>
+constexpr void fill_rows_down(Kernels<typename Math::Element>& kernels) {
+  kernels.micro_down[NV][MR] = micro_kernel<DownColumns<Math>, MR, NV>;
+  if constexpr (MR > 1) fill_rows_down<Math, NV, MR - 1>(kernels);
 }
 
 /// Fills micro[First .. Last][1].
