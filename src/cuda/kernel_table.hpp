@@ -18,6 +18,7 @@ struct Kernel {
   int cluster = 0;                   // Hopper's kernels: blocks of a cluster, side by side; they take a HopperParams
   int block = 0;                     // Hopper's kernels: rows of the least that is skipped
   bool gathers = false;              // Hopper's kernels: tiles of the columns that mask_out keeps
+  bool skips_pairs = false;          // Hopper's kernels: of a row and a column of blocks, not whole rows alone
 };
 
 /// wide: few block rows, many block columns. tall: the other way round. Both are for Hopper; square serves other GPUs.

@@ -84,6 +84,23 @@ TEST(CudaChoose, HopperScales) {
   EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm80 bfloat16 128x128 scaling");
 }
 
+TEST(CudaChoose, HopperTakesDotsWhoseXTheCopyEngineBrings) {
+  core::Canonical c = canonical(8192, 8192, 8192, Dtype::bfloat16);
+  c.x = c.out, c.out.dtype = Dtype::float32;
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x512 dot");
+  std::swap(c.x.row_stride_bytes, c.x.col_stride_bytes);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x512 dot");
+  c.mask_out = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 dot, any masks");
+  c.x.data += 2;
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
+  EXPECT_NE(choose(c, {}).reason.find("not the Hopper kernel: x's type, strides or address"), std::string::npos);
+  c.x.data -= 2, c.m.extent -= 4;
+  EXPECT_EQ(choose(c, {}).choosing.kernel.cluster, 0);
+  c.m.extent += 4, c.x.dtype = Dtype::float32;
+  EXPECT_EQ(choose(c, {}).choosing.kernel.cluster, 0);
+}
+
 TEST(CudaChoose, HopperHasBlocksOf32) {
   core::Canonical c = canonical(8192, 8192, 8192, Dtype::bfloat16, 32);
   c.mask_lhs = mask(Dtype::bool_);

@@ -26,6 +26,18 @@ bool strides_fit(const Source& source, std::int64_t k, const Operand& operand, i
   return true;
 }
 
+/// Whether the copy engine can bring x, of a matrix that ends with whole eights.
+bool x_fits(const Canonical& canonical, const Choice& choice) {
+  const DotX& x = choice.x;
+  const auto fits = [](std::int64_t stride, std::int64_t least) {
+    return stride % 16 == 0 && stride >= least && stride < kMostStride;
+  };
+  bool good = x.dtype == choice.element && canonical.m.extent % 8 == 0 && canonical.n.extent % 8 == 0 &&
+              reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
+  for (int axis = 0; axis < canonical.batch.size(); ++axis) good = good && fits(x.batch.bytes[axis], 0);
+  return good && ((x.col_stride == 2 && fits(x.row_stride, 16)) || (x.row_stride == 2 && fits(x.col_stride, 16)));
+}
+
 /// Whether the blocks of every mask are multiples of `of` along both of its axes.
 bool blocks_fit(const Canonical& canonical, std::int64_t of) {
   const bool out = canonical.mask_out.present(), lhs = canonical.mask_lhs.present(), rhs = canonical.mask_rhs.present();
@@ -53,17 +65,19 @@ std::int64_t gathered_tiles(const Canonical& canonical) {
 }  // namespace
 
 std::string refusal(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
-  if (canonical.x.present()) return "block_masked_dot";
   if (limits.family == Family::sm80) return "MASKMM_CUDA_KERNELS is sm80";
   if (limits.capability != 90 || !limits.hopper_code) return "not a Hopper GPU";
   if (choice.element != Dtype::float16 && choice.element != Dtype::bfloat16) return "the type is not a 16-bit one";
-  if (canonical.out.dtype != choice.element) return "the result has another type";
+  const bool dot = canonical.x.present();
+  if (!dot && canonical.out.dtype != choice.element) return "the result has another type";
   const int rank = canonical.batch.size();
   if (rank > 2) return "more than two batch axes";
   if (!strides_fit(choice.a, canonical.k.extent, canonical.a, rank) ||
       !strides_fit(choice.b, canonical.k.extent, canonical.b, rank)) {
     return "an operand's type, strides or address are not the copy engine's";
   }
+  if (dot && !x_fits(canonical, choice)) return "x's type, strides or address are not the copy engine's";
+  if (dot && !blocks_fit(canonical, kBlock)) return "blocks of a dot are not multiples of 64";
   if (!blocks_fit(canonical, kBlock) && !has_blocks_32(canonical)) {
     return "blocks are not multiples of 64, nor of 32 under one mask";
   }
@@ -90,6 +104,11 @@ Kernel choose_kernel(const Canonical& canonical, const Choice& choice, const Dev
   if (has_blocks_32(canonical) && !canonical.mask_out.present()) {
     shape = Shape::blocks_32;
     reason = "blocks of 32: each is one instruction's n";
+  } else if (canonical.x.present()) {
+    const bool rows_only = !canonical.mask_rhs.present() && !canonical.mask_out.present();
+    const bool pairs = !rows_only || tiles(canonical, 3 * kBlock) < 2 * limits.sms;
+    shape = pairs ? Shape::dot_any_masks : Shape::dot_wide_pair;
+    reason = pairs ? "any masks: pairs of blocks are skipped" : "two processors share rows of a";
   } else if (canonical.mask_out.present() && !canonical.mask_rhs.present() &&
              (has_blocks_32(canonical) || gathered_tiles(canonical) * 2 >= limits.sms)) {
     shape = Shape::gathered;

@@ -24,10 +24,13 @@ enum class Skip { rows, pairs };
 /// The columns of blocks of a tile: four neighbours, or any four that mask_out keeps in all of the tile's rows.
 enum class Columns { neighbours, gathered };
 
+/// What becomes of a tile's sums: the result, or numbers of a block_masked_dot.
+enum class Finish { store, dot };
+
 /// A tile of a thread block: kRowBlocks warpgroups multiply, each 64 x 256 of the result; kCluster blocks side by side
 /// share the rows of a.
 template <class Element_, Layout kA_, Layout kB_, int kRowBlocks_, int kCluster_, Skip kSkip_,
-          Columns kGather_ = Columns::neighbours>
+          Columns kGather_ = Columns::neighbours, Finish kFinish_ = Finish::store>
 struct Config {
   using Element = Element_;
   static constexpr Layout kA = kA_, kB = kB_;
@@ -35,6 +38,7 @@ struct Config {
   static constexpr Skip kSkip = kSkip_;
   static constexpr Masks kMasks = Masks::choosing;
   static constexpr bool kGathers = kGather_ == Columns::gathered;
+  static constexpr Finish kFinish = kFinish_;
   static constexpr int kBlock = sm90::kBlock, kColumns = sm90::kColumns, kColumnBlocks = sm90::kColumnBlocks;
   static constexpr int kRows = kRowBlocks * kBlock;
   static constexpr int kThreads = 128 * (kRowBlocks + 1);
@@ -44,7 +48,8 @@ struct Config {
   static constexpr int kLoadRegisters = kRowBlocks == 3 ? 32 : 40;
   static_assert(kRowBlocks == 2 || kRowBlocks == 3);
   static_assert(sizeof(Element) == 2);
-  static_assert(!kGathers || (kCluster == 1 && kSkip == Skip::rows && kRowBlocks == kGatheredRows));
+  static_assert(!kGathers ||
+                (kFinish == Finish::store && kCluster == 1 && kSkip == Skip::rows && kRowBlocks == kGatheredRows));
   static_assert(kCluster == 1 || (kCluster == 2 && kSkip == Skip::rows));
 };
 
@@ -65,6 +70,7 @@ struct Config32 {
   static constexpr Skip kSkip = Skip::rows;
   static constexpr Masks kMasks = Masks::choosing;
   static constexpr bool kGathers = false;
+  static constexpr Finish kFinish = Finish::store;
   static constexpr int kBlock = 32, kColumnBlocks = 3;
   static constexpr int kRows = kRowBlocks * kBlock, kColumns = kColumnBlocks * sm90::kBlock;
   static constexpr int kThreads = 512;
@@ -105,12 +111,12 @@ struct Gathered {
 
 struct HopperParams {
   CUtensorMap a, b;
-  CUtensorMap a_whole;  // blocks of 32: all rows of a tile by one copy
+  CUtensorMap other;  // blocks of 32: all rows of a tile of a by one copy; a dot: x
   MultiplyParams multiply;
   Tail tail;
   unsigned* ticket_counter;
   Gathered gathered;
-  BatchSteps a_batch, b_batch;
+  BatchSteps a_batch, b_batch, x_batch;
   bool b_whole;  // one copy brings all columns of a tile
   bool down;     // the result's columns are contiguous, and may be written in vectors
 };

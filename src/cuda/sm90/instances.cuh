@@ -17,8 +17,13 @@ Kernel kernel(Shape shape) {
       return kernel_of<Config<Element, kA, kB, 3, 1, Skip::rows, Columns::gathered>>("sm90 192x256 gathered");
     case Shape::blocks_32:
       return kernel_of<Config32<Element, kA, kB>>("sm90 192x192 blocks of 32");
-    default:
+    case Shape::any_masks:
       return kernel_of<Config<Element, kA, kB, 3, 1, Skip::pairs>>("sm90 192x256 any masks");
+    case Shape::dot_wide_pair:
+      return kernel_of<Config<Element, kA, kB, 3, 2, Skip::rows, Columns::neighbours, Finish::dot>>("sm90 192x512 dot");
+    default:
+      return kernel_of<Config<Element, kA, kB, 3, 1, Skip::pairs, Columns::neighbours, Finish::dot>>(
+          "sm90 192x256 dot, any masks");
   }
 }
 

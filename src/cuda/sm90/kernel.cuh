@@ -86,6 +86,7 @@ Kernel kernel_of(const char* name) {
   kernel.cluster = Config::kCluster;
   kernel.block = Config::kBlock;
   kernel.gathers = Config::kGathers;
+  kernel.skips_pairs = Config::kSkip == Skip::pairs;
   return kernel;
 }
 

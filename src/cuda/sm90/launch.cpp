@@ -53,15 +53,22 @@ void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* work
   if (launch.kernel.block == 32) {
     constexpr int kTile = 192;
     params.a = map(multiply.a, {32, 32, 1});
-    params.a_whole = multiply.a.k_major ? map(multiply.a, {32, kTile, 1}) : params.a;
+    params.other = multiply.a.k_major ? map(multiply.a, {32, kTile, 1}) : params.a;
     params.b_whole = b_runs;
     params.b = map(multiply.b, multiply.b.k_major ? Box{32, kTile, 1} : Box{kBlock, 32, b_runs ? kTile / kBlock : 1});
   } else {
-    const bool by_block = multiply.live_rhs.words != nullptr || multiply.live_out.words != nullptr;
+    const bool by_block = launch.kernel.skips_pairs || launch.kernel.gathers;
     params.a = map(multiply.a, {kBlock, kBlock / cluster, 1});
     params.b_whole = !by_block && b_runs;
     const Box whole = multiply.b.k_major ? Box{kBlock, kColumns, 1} : Box{kBlock, kBlock, kColumnBlocks};
     params.b = map(multiply.b, params.b_whole ? whole : Box{kBlock, kBlock, 1});
+  }
+  if (multiply.x.data != nullptr) {
+    const DotX& x = multiply.x;
+    const bool by_rows = x.col_stride == 2;
+    const Source source{x.data, x.row_stride, x.col_stride, multiply.m, x.batch, x.dtype, by_rows, true, true};
+    params.other = make_tensor_map(source, multiply.n, multiply.batch, {kBlock, kBlock, 1});
+    params.x_batch = steps_of(source, multiply.batch);
   }
   params.a_batch = steps_of(multiply.a, multiply.batch);
   params.b_batch = steps_of(multiply.b, multiply.batch);

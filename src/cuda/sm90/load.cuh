@@ -30,6 +30,7 @@ struct Loader {
   __device__ void run() {
     const MultiplyParams& multiply = params.multiply;
     Walker<Config> walker;
+    constexpr bool kDot = Config::kFinish == Finish::dot;
     const int total = static_cast<int>(uniform(static_cast<unsigned>(order.total())));
     for (int index = tickets.first(); index < total; index = tickets.next()) {
       place = order.at(index);
@@ -37,6 +38,7 @@ struct Loader {
       open_tile();
       walker.start(multiply, place);
       bool more = walker.next();
+      const bool is_live = more;
       if (!more) slice(0, 0, StageState::kLast);
       while (more) {
         pass_others(walker);
@@ -45,9 +47,12 @@ struct Loader {
         const unsigned live = walker.live;
         more = walker.next();
         do {
-          slice(k, live, !more && k + Config::kBlock >= end ? StageState::kLast : 0);
+          slice(k, live, !kDot && !more && k + Config::kBlock >= end ? StageState::kLast : 0);
           k += Config::kBlock;
         } while (k < end);
+      }
+      if constexpr (kDot) {
+        if (is_live) x_stages(walker.seen(columns & kAllColumns));
       }
     }
     slice(0, 0, StageState::kExit);
@@ -193,12 +198,44 @@ struct Loader {
     }
   }
 
+  __device__ void x_stages(unsigned pairs) {
+#pragma unroll 1
+    for (int right = 0; right < 2; ++right) {
+      if (others() == 0) {
+        ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
+        if (ptx::elect()) fill_x(pairs, right);
+        __syncwarp();
+      }
+      position.next();
+    }
+  }
+
+  __device__ void fill_x(unsigned pairs, int right) const {
+    const std::uint32_t full = ring.full(position.slot), to = ring.slice(position.slot, 0);
+    const bool by_rows = params.multiply.x.col_stride == sizeof(typename Config::Element);
+    pairs = pairs >> 2 * right & 0x333;
+    ptx::store_shared(ring.state(position.slot),
+                      make_uint4(StageState::kX | place.owned << StageState::kOwned |
+                                     (right != 0 ? StageState::kRight | StageState::kLast : 0),
+                                 static_cast<unsigned>(place.row), static_cast<unsigned>(place.column),
+                                 static_cast<unsigned>(matrix)));
+    ptx::barrier_arrive_expecting(full, __popc(pairs) * Ring<Config>::kRowBlockBytes);
+#pragma unroll 1
+    for (; pairs != 0; pairs &= pairs - 1) {
+      const int bit = __ffs(static_cast<int>(pairs)) - 1, i = bit / 4, j = bit % 4;
+      const int row = place.row + i * kBlock, column = place.column + (2 * right + j) * kBlock;
+      ptx::copy_box(ring.x(to, i, j), params.other, full,
+                    {by_rows ? column : row, by_rows ? row : column, 0, inner * params.x_batch.inner,
+                     outer * params.x_batch.outer});
+    }
+  }
+
   /// In a cluster each block brings half of a block of a, to all.
   __device__ void load_a(std::uint32_t to, int k, unsigned rows, std::uint32_t full) const {
     constexpr int kPart = Config::kBlock / Config::kCluster;
     const int a_inner = inner * params.a_batch.inner, a_outer = outer * params.a_batch.outer;
     if (Config::kBlock == 32 && Config::kA == Layout::k_major && rows == kAllRows) {
-      ptx::copy_box(to, params.a_whole, full, {k, place.row, 0, a_inner, a_outer});
+      ptx::copy_box(to, params.other, full, {k, place.row, 0, a_inner, a_outer});
       return;
     }
     const int skipped = tickets.rank * kPart;

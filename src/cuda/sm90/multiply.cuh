@@ -1,6 +1,7 @@
 // The multiplying warpgroups: each 64 rows by 256 columns of the tile, from shared memory into 128 registers a thread.
 #pragma once
 
+#include "cuda/sm90/dot.cuh"
 #include "cuda/sm90/order.cuh"
 #include "cuda/sm90/stage.cuh"
 #include "cuda/sm90/store.cuh"
@@ -32,6 +33,16 @@ struct Multiplier {
         live = uniform(state.x);
         const int slot = position.slot;
         position.next();
+        if constexpr (Config::kFinish == Finish::dot) {
+          if (live & StageState::kX) {
+            finish_products(sums, held);
+            if (started != 0) {
+              dot(state).multiply(sums, ring.slice(slot, 0), started, live & StageState::kRight);
+            }
+            ring.release(slot);
+            continue;
+          }
+        }
         const unsigned mine = mine_of(live);
         if (mine != 0) {
           stage(sums, slot, mine, started);
@@ -47,12 +58,13 @@ struct Multiplier {
           ring.release(slot);
         }
       } while (!(live & (StageState::kLast | StageState::kExit)));
-      ptx::products_wait<0>();
-#pragma unroll
-      for (int i = 0; i < 128; ++i) asm volatile("" : "+f"(sums[i])::"memory");
-      if (held >= 0) ring.release(held);
+      finish_products(sums, held);
       if (live & StageState::kExit) break;
       if (!(live >> (StageState::kOwned + group) & 1)) continue;
+      if constexpr (Config::kFinish == Finish::dot) {
+        if (started == 0) dot(state).write_dead();
+        continue;
+      }
       Store<Config>{params, live >> StageState::kColumns & 0xf, static_cast<int>(state.y) + group * kBlock,
                     static_cast<int>(state.z), static_cast<int>(state.w)}
           .run(sums, started);
@@ -60,6 +72,20 @@ struct Multiplier {
   }
 
  private:
+  /// Waits for all products; `held` is the slot that they read.
+  __device__ void finish_products(float (&sums)[128], int& held) const {
+    ptx::products_wait<0>();
+#pragma unroll
+    for (int i = 0; i < 128; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+    if (held >= 0) ring.release(held);
+    held = -1;
+  }
+
+  __device__ Dot<Config> dot(const uint4& state) const {
+    return {params.multiply, group, static_cast<int>(state.y) + group * kBlock, static_cast<int>(state.z),
+            static_cast<int>(state.w)};
+  }
+
   __device__ unsigned mine_of(unsigned live) const {
     if constexpr (Config::kSkip == Skip::rows) return live >> group & 1;
     return live >> (group * kColumnBlocks) & 0xf;

@@ -15,9 +15,11 @@ namespace maskmm::cuda::sm90 {
 
 /// What a stage is: live rows (or pairs, kColumnBlocks bits a row; those of a second slice from bit kSlice on), the
 /// rows of blocks that its tile has (from bit kOwned on), those of its gathered columns (from bit kColumns on), and
-/// kLast; its tile. kExit: there is no tile left.
+/// kLast; its tile. kExit: there is no tile left. kX: not operands but x of a dot, columns of blocks 0 and 1 or, with
+/// kRight, 2 and 3: three rows of two blocks of 64 x 64.
 struct StageState {
   static constexpr int kSlice = 8, kOwned = 16, kColumns = 20;
+  static constexpr unsigned kX = 1u << 28, kRight = 1u << 29;
   static constexpr unsigned kExit = 1u << 30;
   static constexpr unsigned kLast = 1u << 31;
   unsigned live;
@@ -41,6 +43,9 @@ struct Ring {
   static __device__ std::uint32_t a(std::uint32_t slice, int row_block) { return slice + row_block * kRowBlockBytes; }
   static __device__ std::uint32_t b(std::uint32_t slice, int column_block) {
     return slice + Config::kRowBlocks * kRowBlockBytes + column_block * kColumnBlockBytes;
+  }
+  static __device__ std::uint32_t x(std::uint32_t slice, int row_block, int column_block) {
+    return slice + (2 * row_block + column_block % 2) * (kBlock * kBlock * 2);
   }
   __device__ std::uint32_t state(int slot) const {
     return start + kStages * kStageBytes + slot * int(sizeof(StageState));

@@ -30,8 +30,16 @@ struct Walker {
     const int begin = place.split * static_cast<int>(params.schedule.blocks_per_split);
     end_ = min(begin + static_cast<int>(params.schedule.blocks_per_split), static_cast<int>(params.k_blocks));
     base_ = begin / 32 * 32;
+    seen_ = 0;
     ahead_ = read(base_);
     take_word(~0u << (begin - base_));
+  }
+
+  /// Pairs that were live somewhere in the tile, once it is walked; `columns` are those that lie in the matrix.
+  __device__ unsigned seen(unsigned columns) const {
+    static_assert(Config::kFinish == Finish::dot);
+    if constexpr (Config::kSkip == Skip::pairs) return seen_;
+    return pairs_of((__ballot_sync(0xffffffffu, seen_ != 0) & 0xffff) | columns << 16);
   }
 
   /// To the next live block; false where there is none.
@@ -67,6 +75,7 @@ struct Walker {
     k_block = base_ + bit;
     const unsigned lines = __ballot_sync(0xffffffffu, word_ >> bit & 1);
     live = Config::kSkip == Skip::rows ? lines & 0xffffu : allowed_ & pairs_of(lines);
+    if constexpr (Config::kFinish == Finish::dot && Config::kSkip == Skip::pairs) seen_ |= live;
   }
 
   static __device__ unsigned pairs_of(unsigned lines) {
@@ -105,6 +114,7 @@ struct Walker {
     left_ = uniform(is_row ? word_ : 0) & mask;
     if constexpr (Config::kSkip == Skip::pairs) left_ &= uniform(is_row ? 0 : word_);
     if (end_ - base_ < 32) left_ &= (1u << (end_ > base_ ? end_ - base_ : 0)) - 1;
+    if constexpr (Config::kFinish == Finish::dot && Config::kSkip == Skip::rows) seen_ |= left_ & word_;
   }
 
   const unsigned* words_;  // of this lane's line; null: absent_ stands for every word
@@ -112,6 +122,7 @@ struct Walker {
   unsigned left_;  // live blocks of the tile that are still to come in this word
   int base_, end_;
   unsigned allowed_;
+  unsigned seen_;  // of a dot: this lane's live blocks so far, or pairs
 };
 
 }  // namespace maskmm::cuda::sm90
