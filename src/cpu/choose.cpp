@@ -96,9 +96,6 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   // Where each block of B serves one unit, that packs it for itself.
   const bool rows_differ = c.mask_lhs.present() || c.mask_out.present();
   choice->streams_b = M <= choice->unit_rows && (!rows_differ || M <= c.m.block);
-  // Columns with lists of their own share the rows of A, as long as those stay in the second-level cache.
-  const bool wide_blocks = c.mask_rhs.present() && c.n.block >= choice->micro_columns;
-  if (wide_blocks && !rows_differ && K * 128 * kSize <= std::int64_t{1} << 20) choice->unit_rows = 128;
   // Where k has no gaps the hardware foresees what a longer chunk reads.
   const bool k_has_gaps = c.mask_lhs.present() || c.mask_rhs.present();
   const bool is_foreseen = !k_has_gaps && !choice->a_down;
