@@ -150,9 +150,8 @@ def _stream_of(a: Any) -> int:
 def _empty(shape: tuple[int, ...], dtype: str, device_index: int) -> tuple[torch.Tensor, int]:
     try:
         device = device_index if device_index >= 0 else _CPU
-        result = torch.empty(
-            *shape or ((),), dtype=_RESULTS[dtype], device=device
-        )  # numbers parse faster than a tuple
+        # Numbers are parsed faster than a tuple of them.
+        result = torch.empty(*shape or ((),), dtype=_RESULTS[dtype], device=device)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or any(
             words in str(error) for words in ("overflow", "can't allocate", "not enough memory")
