@@ -18,11 +18,13 @@
 #include <string>
 #include <vector>
 
+#include "cases.hpp"
 #include "maskmm/maskmm.hpp"
 
 namespace {
 
 using namespace maskmm;
+using bench::Case;
 
 void require(bool good, const char* what) {
   if (good) return;
@@ -59,29 +61,24 @@ struct Cublas {
     reinterpret_cast<GetVersion>(dlsym(library, "cublasGetVersion_v2"))(handle, &version);
   }
 
-  /// Row-major c (m x n) = a (m x k) b (k x n), sums in float32 (float64).
-  void multiply(Dtype dtype, std::int64_t m, std::int64_t n, std::int64_t k, const void* a, const void* b, void* c,
-                cudaStream_t stream) const {
+  /// Row-major c (m x n) = a (m x k) b (k x n), sums in float32 (float64); a or b may be stored transposed.
+  void multiply(const Case& what, const void* a, const void* b, void* c, cudaStream_t stream) const {
+    const Dtype dtype = what.dtype;
+    const int m = int(what.m), n = int(what.n), k = int(what.k);
+    const bool a_across = what.layout[0] == 'T', b_across = what.layout[1] == 'T';
     const int type = dtype == Dtype::float16 ? 2 : dtype == Dtype::bfloat16 ? 14 : dtype == Dtype::float32 ? 0 : 1;
-    const int compute = dtype == Dtype::float64 ? 70 : 68;  // CUBLAS_COMPUTE_64F, _32F (no TF32)
+    // CUBLAS_COMPUTE_64F, _32F, _32F_FAST_TF32
+    const int compute = dtype == Dtype::float64 ? 70 : what.precision == Precision::ieee ? 68 : 77;
     const float one = 1, zero = 0;
     const double one64 = 1, zero64 = 0;
     const bool wide = dtype == Dtype::float64;
     set_stream(handle, stream);
-    require(gemm(handle, 0, 0, int(n), int(m), int(k), wide ? static_cast<const void*>(&one64) : &one, b, type, int(n),
-                 a, type, int(k), wide ? static_cast<const void*>(&zero64) : &zero, c, type, int(n), compute, -1) == 0,
+    const void* one_of = wide ? static_cast<const void*>(&one64) : &one;
+    const void* zero_of = wide ? static_cast<const void*>(&zero64) : &zero;
+    require(gemm(handle, b_across, a_across, n, m, k, one_of, b, type, b_across ? k : n, a, type, a_across ? m : k,
+                 zero_of, c, type, n, compute, -1) == 0,
             "cublasGemmEx");
   }
-};
-
-struct Case {
-  std::string name;
-  Dtype dtype;
-  std::int64_t m, n, k, block;
-  std::string masks;    // of "l", "r", "o"
-  std::string pattern;  // "random", "causal", "band", "groups"
-  double density;
-  std::string kind;  // "bool", "zero_one" (float32 zeros and ones), "scale" (float32)
 };
 
 std::vector<float> make_mask(std::int64_t rows, std::int64_t columns, const Case& c, std::mt19937& random) {
@@ -237,11 +234,13 @@ double sampled_error(const Case& c, const std::vector<std::byte>& a, const std::
       const double scale = (lhs.empty() ? 1 : lhs[std::size_t(i / c.block * kb + p / c.block)]) *
                            (rhs.empty() ? 1 : rhs[std::size_t(p / c.block * nb + j / c.block)]) * scale_out;
       if (scale == 0) continue;
-      const double product =
-          scale * element(a, std::size_t(i * c.k + p), c.dtype) * element(b, std::size_t(p * c.n + j), c.dtype);
+      const std::int64_t of_a = c.layout[0] == 'T' ? p * c.m + i : i * c.k + p;
+      const std::int64_t of_b = c.layout[1] == 'T' ? j * c.k + p : p * c.n + j;
+      const double product = scale * element(a, std::size_t(of_a), c.dtype) * element(b, std::size_t(of_b), c.dtype);
       sum += product, size += std::fabs(product);
     }
-    const double bound = double(c.k + 4) * eps * size + std::fabs(sum) * unit + 1e-30;
+    const double factors = c.precision == Precision::tf32 ? 0x1p-9 : 0;  // two of ten bits
+    const double bound = (double(c.k + 4) * eps + factors) * size + std::fabs(sum) * unit + 1e-30;
     const double error = std::fabs(element(out, std::size_t(i * c.n + j), c.dtype) - sum) / bound;
     worst = std::isnan(error) ? 1e9 : std::max(worst, error);
   }
@@ -264,53 +263,6 @@ double live_fraction(const Case& c, const std::vector<float>& lhs, const std::ve
   return live / (double(mb) * double(nb) * double(kb));
 }
 
-std::vector<Case> all_cases() {
-  std::vector<Case> cases;
-  const auto add = [&](const char* group, Dtype dtype, std::int64_t m, std::int64_t n, std::int64_t k,
-                       std::int64_t block, const std::string& masks, const std::string& pattern, double density,
-                       const std::string& kind = "bool") {
-    char name[160];
-    std::snprintf(name, sizeof name, "%s %ldx%ldx%ld block %ld %s %s %.2f %s", group, long(m), long(n), long(k),
-                  long(block), masks.empty() ? "none" : masks.c_str(), pattern.c_str(), density, kind.c_str());
-    cases.push_back({name, dtype, m, n, k, block, masks, pattern, density, kind});
-  };
-  const double densities[] = {1, 0.5, 0.25, 0.1, 0.05};
-  const auto square = [&](const char* group, Dtype dtype, std::int64_t size, std::int64_t block, const char* masks) {
-    for (const double density : densities) add(group, dtype, size, size, size, block, masks, "random", density);
-  };
-  add("bf16", Dtype::bfloat16, 8192, 8192, 8192, 64, "", "random", 1);
-  for (const char* masks : {"l", "r", "o", "lr", "lro"}) square("bf16", Dtype::bfloat16, 8192, 64, masks);
-  for (const char* pattern : {"causal", "band", "groups"})
-    for (const char* masks : {"l", "o"}) add("bf16", Dtype::bfloat16, 8192, 8192, 8192, 64, masks, pattern, 0);
-  square("bf16", Dtype::bfloat16, 8192, 32, "l");
-  square("bf16", Dtype::bfloat16, 8192, 32, "r");
-  square("bf16", Dtype::bfloat16, 8192, 16, "l");
-  square("bf16", Dtype::bfloat16, 8192, 128, "l");
-  square("f16", Dtype::float16, 8192, 64, "l");
-  for (const char* kind : {"zero_one", "scale"})
-    for (const double density : {1.0, 0.25})
-      add("bf16", Dtype::bfloat16, 8192, 8192, 8192, 64, "l", "random", density, kind);
-  square("bf16", Dtype::bfloat16, 4096, 64, "l");
-  for (const double density : densities) add("bf16", Dtype::bfloat16, 4096, 1024, 4096, 64, "l", "random", density);
-  for (const double density : {0.5, 0.25}) {
-    add("bf16", Dtype::bfloat16, 2048, 2048, 2048, 64, "l", "random", density);
-    add("bf16", Dtype::bfloat16, 8192, 8192, 1000, 64, "l", "random", density);
-    add("bf16", Dtype::bfloat16, 8192, 8192, 1024, 64, "l", "random", density);
-    add("bf16", Dtype::bfloat16, 16384, 11008, 4096, 64, "r", "random", density);
-  }
-  for (const char* masks : {"l", "r", "o"}) square("f32", Dtype::float32, 4096, 64, masks);
-  add("f32", Dtype::float32, 4096, 4096, 4096, 64, "l", "causal", 0);
-  square("f32", Dtype::float32, 4096, 32, "l");
-  square("f64", Dtype::float64, 4096, 64, "l");
-  square("f64", Dtype::float64, 4096, 64, "r");
-  for (const std::int64_t size : {256, 512, 1024})
-    for (const char* masks : {"", "l", "lr"})
-      add("f16", Dtype::float16, size, size, size, 32, masks, "random", *masks ? 0.5 : 1);
-  for (const std::int64_t m : {1, 16, 64})
-    for (const double density : densities) add("bf16", Dtype::bfloat16, m, 8192, 8192, 64, "r", "random", density);
-  return cases;
-}
-
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -328,7 +280,8 @@ int main(int count, char** arguments) {
   bool comma = false;
   std::string held;
   array a, b, out, dense;
-  for (const Case& c : all_cases()) {
+  std::vector<std::byte> host_a, host_b;
+  for (const Case& c : bench::all_cases()) {
     if (c.name.find(only) == std::string::npos) continue;
     const std::string shape =
         std::to_string(c.m) + "," + std::to_string(c.n) + "," + std::to_string(c.k) + "," + name_of(c.dtype);
@@ -337,6 +290,7 @@ int main(int count, char** arguments) {
       b = random_matrix(c.k, c.n, c.dtype, 2);
       out = array({c.m, c.n}, c.dtype, Device::gpu);
       dense = array({c.m, c.n}, c.dtype, Device::gpu);
+      host_a = download(a), host_b = download(b);
       held = shape;
     }
     std::mt19937 random(5);
@@ -354,12 +308,21 @@ int main(int count, char** arguments) {
     const double fraction = live_fraction(c, lhs, rhs, mask_out);
     REQUIRE_CUDA(cudaMemset(raw(out), 0xff, static_cast<std::size_t>(out.size()) * size_of(c.dtype)));
 
-    const auto ours = [&] { block_masked_mm(a, b, c.block, out_view, lhs_view, rhs_view, stream, out.mutable_view()); };
-    const auto peer = [&] { cublas.multiply(c.dtype, c.m, c.n, c.k, raw(a), raw(b), raw(dense), handle); };
+    const auto laid_out = [](const array& x, std::int64_t rows, std::int64_t columns, bool across) {
+      return across ? View(raw(x), x.dtype(), {columns, rows}, Device::gpu).transposed()
+                    : View(raw(x), x.dtype(), {rows, columns}, Device::gpu);
+    };
+    const View lhs_operand = laid_out(a, c.m, c.k, c.layout[0] == 'T');
+    const View rhs_operand = laid_out(b, c.k, c.n, c.layout[1] == 'T');
+    const auto ours = [&] {
+      block_masked_mm(lhs_operand, rhs_operand, c.block, out_view, lhs_view, rhs_view, stream, out.mutable_view(),
+                      c.precision);
+    };
+    const auto peer = [&] { cublas.multiply(c, raw(a), raw(b), raw(dense), handle); };
     ours();
     REQUIRE_CUDA(cudaStreamSynchronize(handle));
     const double error =
-        std::getenv("NO_CHECK") ? 0 : sampled_error(c, download(a), download(b), download(out), lhs, rhs, mask_out);
+        std::getenv("NO_CHECK") ? 0 : sampled_error(c, host_a, host_b, download(out), lhs, rhs, mask_out);
     const bool small = double(c.m) * double(c.n) * double(c.k) <= 5e9;
     const auto measure = [&](const std::function<void()>& call) {
       return small ? time_in_graph_ms(call, handle) : time_ms(call, handle, 25);
