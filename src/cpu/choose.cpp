@@ -76,6 +76,16 @@ std::int64_t choose_k_parts(const Canonical& c, std::int64_t K, std::int64_t pan
   return std::clamp<std::int64_t>(std::min(K / kShortest, kSumsBytes / sums_bytes), 1, kMostParts);
 }
 
+/// Whether few rows walk along the rows of B instead of down its columns. A B from memory is read faster so: a page
+/// holds many blocks that are neighbours. Each part of K has sums of its own for it.
+bool walks_along_rows(const Canonical& c, const Choice& choice, std::int64_t micro_rows) {
+  constexpr std::int64_t kLeastBytes = std::int64_t{32} << 20;
+  const auto size = static_cast<std::int64_t>(size_of(c.b.dtype));
+  const bool narrow = c.mask_rhs.present() && c.n.block < std::max<std::int64_t>(32, choice.micro_columns);
+  return choice.streams_b && choice.b_plain && !choice.dot && !narrow && c.m.extent <= micro_rows &&
+         c.n.extent * c.k.extent * size >= kLeastBytes;
+}
+
 template <class T>
 void choose_shapes(const Canonical& c, Choice* choice) {
   constexpr std::int64_t kSize = sizeof(T);
@@ -101,21 +111,31 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const bool is_foreseen = !k_has_gaps && !choice->a_down;
   choice->chunk = is_foreseen && !choice->streams_b ? kernels.long_chunk : kernels.chunk;
 
+  choice->along_rows = walks_along_rows(c, *choice, kernels.rows[kernels.vectors]);
   // One row is read at the speed of memory: of long pieces of the rows of B, by the hardware's own prefetchers.
   choice->wide_rows = M == 1 && kernels.row_vectors > 0 && choice->b_plain && choice->pairs == nullptr && !choice->dot;
   const std::int64_t narrow = choice->tile_columns;
-  if (choice->wide_rows) choice->tile_columns *= 4;
+  if (choice->wide_rows && (!choice->along_rows || kernels.row_vectors * kernels.lanes * kSize >= kForeseenBytes)) {
+    choice->tile_columns = kForeseenBytes / kSize;
+  }
   choice->narrow =
       kernels.narrow_rows[1] > 0 && c.mask_rhs.present() && c.n.block == kernels.lanes && !choice->wide_rows;
   if (choice->narrow) choice->micro_columns = 2 * kernels.lanes;
 
   // Along K.
-  choice->k_parts = choose_k_parts<T>(c, K, least * narrow);
+  choice->k_parts = choice->along_rows
+                        ? std::clamp<std::int64_t>(std::min(K / 1024, kSumsBytes / (M * N * kSize)), 1, 16)
+                        : choose_k_parts<T>(c, K, least * narrow);
   const std::int64_t part = ceil_div(K, choice->k_parts);
   const std::int64_t longest =
       choice->a_in_place && choice->streams_b ? part : (choice->a_in_place ? 8192 : 4096) * 4 / kSize;
   choice->part_ranges = std::max<std::int64_t>(1, ceil_div(part, std::max<std::int64_t>(longest, 1)));
   choice->k_range = std::min(K, round_up(ceil_div(part, choice->part_ranges), 256));
+  if (choice->along_rows) {
+    constexpr std::int64_t kTogether = 64;
+    choice->k_range = round_up(kTogether, choice->k.block);
+    choice->part_ranges = ceil_div(part, choice->k_range);
+  }
   if (choice->k_parts > 1) choice->k_parts = ceil_div(K, choice->part_ranges * choice->k_range);  // none is empty
   choice->keeps_sums = choice->part_ranges > 1 || choice->k_parts > 1;
   const std::int64_t narrowest = choice->lanes * (choice->pairs != nullptr ? 2 : 1);
@@ -130,7 +150,11 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const std::int64_t fitting = kPanelBytes / (std::max<std::int64_t>(packed_k, 1) * kSize) / choice->tile_columns;
   // Of a short K a panel may be a quarter as large and still far wider: fewer walks through the masks and the rows.
   std::int64_t tiles = std::max(std::clamp<std::int64_t>(fitting, fewest, 8), std::min<std::int64_t>(fitting / 4, 64));
-  if (choice->k_parts > 1) tiles = least;
+  if (choice->along_rows) {
+    tiles = std::max(least, kPanelBytes / 16 / (M * kSize * choice->tile_columns));  // sums stay in a near cache
+  } else if (choice->k_parts > 1) {
+    tiles = least;
+  }
   const std::int64_t enough = choice->threads > 1 ? std::int64_t{4} * choice->threads : 1;
   // A panel of a dot has whole blocks: one task alone sums up a block's number.
   const std::int64_t whole = choice->dot ? ceil_div(c.n.block, choice->tile_columns) : 1;
@@ -138,7 +162,8 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const auto panels = [&] { return ceil_div(N, tiles * choice->tile_columns); };
   // Rows are cut last, since each range of them packs B anew; but before A is packed for more panels.
   const std::int64_t ranges = choice->a_in_place ? 1 : std::clamp<std::int64_t>(M / 512, 1, 4);
-  while (tiles / 2 >= fewest && tiles / 2 % whole == 0 && panels() * ranges * c.batch_size < enough) tiles /= 2;
+  while (tiles / 2 >= fewest && tiles / 2 % whole == 0 && panels() * ranges * choice->k_parts * c.batch_size < enough)
+    tiles /= 2;
   choice->panel_columns = std::min(tiles * choice->tile_columns, round_up(N, choice->tile_columns));
   choice->panels = panels();
   const std::int64_t units = choice->panels * c.batch_size * choice->k_parts;

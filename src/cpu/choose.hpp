@@ -37,6 +37,7 @@ struct Choice {
   bool a_down = false;          // they do, and its columns are contiguous, not its rows
   bool b_plain = false;         // rows of B are copied as they are
   bool streams_b = false;       // packed B holds one chunk of a tile and is used once
+  bool along_rows = false;      // tiles side by side follow each other, few k at a time
   bool gathers = false;         // a tile may have live blocks of columns that are not neighbours
   bool narrow = false;          // micro-tiles are one or two vectors wide, with kernels of their own
   bool wide_rows = false;       // A is one row: micro-tiles far wider than a sliver read B where it is
@@ -57,6 +58,9 @@ struct Choice {
   std::int64_t tasks_at_once = 0;    // whole batch elements; the shared sums hold no more
   std::int64_t task_sums_bytes = 0;  // of each task, in memory that all threads share; 0: sums are in the scratch
 };
+
+/// Pieces of the rows of B that the hardware's prefetchers foresee.
+inline constexpr std::int64_t kForeseenBytes = 1024;
 
 /// Such as "panel f32 6x64": the element type of the sums, rows and columns of the largest micro-tile.
 std::string kernel_name(const Choice& choice, Dtype accumulate);

@@ -237,6 +237,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   call.raw_ldb_bytes = c_.b.row_stride_bytes;
   call.ldb = sliver;
   call.apart = sliver == lanes;
+  call.into_first_level = choice_.along_rows;
   call.lds = unit.lds;
   call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : unit.lds;
   call.result_ld_bytes = out.row_stride_bytes;
@@ -250,7 +251,8 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     if (sliver > lanes) columns = std::min(columns, sliver - (first_column + column) % sliver);
     const bool wide = choice_.wide_rows && unit.columns - column > choice_.micro_columns;
     if (wide) columns = std::min(lanes * kernels_.row_vectors, (unit.columns - column) / lanes * lanes);
-    call.next = wide || next == nullptr ? call.next_end : next->runs;
+    const bool foreseen = wide && choice_.tile_columns * static_cast<std::int64_t>(sizeof(T)) == kForeseenBytes;
+    call.next = foreseen || next == nullptr ? call.next_end : next->runs;
     const std::int64_t vectors = ceil_div(columns, lanes);
     const auto* kernels = choice_.a_down ? kernels_.micro_down : kernels_.micro;
     const auto& micro = (choice_.narrow ? kernels_.narrow : kernels)[vectors];

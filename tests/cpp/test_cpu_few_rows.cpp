@@ -87,6 +87,29 @@ TEST_P(CpuFewRows, LongKIsCutAtTheSamePlacesForAnyThreads) {
   EXPECT_EQ(test.out.memory, first);
 }
 
+TEST_P(CpuFewRows, WalkAlongTheRowsOfALargeB) {
+  for (const std::int64_t M : {1, 4}) {
+    Random random(static_cast<std::uint64_t>(M));
+    Case test;
+    const Dtype dtype = M == 1 ? Dtype::float32 : Dtype::float64;
+    const std::int64_t K = 3085, N = (std::int64_t{32} << 20) / K / static_cast<std::int64_t>(size_of(dtype)) + 1;
+    test.block_size = BlockSize(16, 64, 128);
+    test.a = make_strided(random, {M, K}, dtype, true);
+    test.b = make_strided(random, {K, N}, dtype, true);
+    fill(random, test.a);
+    fill(random, test.b);
+    test.mask_rhs = make_mask(random, {core::ceil_div(K, 128), core::ceil_div(N, 64)}, Dtype::float32);
+    test.out = make_strided(random, {M, N}, dtype, true);
+    const core::Canonical c = core::canonicalize(test.problem(), test.result());
+    EXPECT_TRUE(cpu::choose(c, *GetParam(), 1).along_rows);
+    cpu::run_with(c, *GetParam(), 1);
+    EXPECT_EQ(verify(c), "");
+    const std::vector<std::byte> first = test.out.memory;
+    cpu::run_with(c, *GetParam(), 7);
+    EXPECT_EQ(test.out.memory, first);
+  }
+}
+
 TEST_P(CpuFewRows, PackOneChunkWhateverTheSize) {
   Random random(1);
   Case test;

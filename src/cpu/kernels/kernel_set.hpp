@@ -48,8 +48,9 @@ struct MicroCall {
   bool next_side_by_side;   // the vectors of `next` are neighbours in B
   std::int64_t next_b_row;  // of each kStep rows of B in `next`, the rows [next_b_row, next_b_end) are prefetched
   std::int64_t next_b_end;
-  bool next_a;   // prefetch A too
-  const T* src;  // partial sums of earlier runs, or null
+  bool into_first_level;  // that prefetch row by row fetches into the first-level cache, not the second-level one
+  bool next_a;            // prefetch A too
+  const T* src;           // partial sums of earlier runs, or null
   std::int64_t lds;
   T* dst;
   std::int64_t ldd;

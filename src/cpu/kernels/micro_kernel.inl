@@ -97,15 +97,23 @@ struct Prefetcher {
   template <int NV>
   void one_row(const MicroCall<T>& call) {
     if (b_row == nullptr) return;
+    if (call.into_first_level) {
+      lines_of_row<NV, 3>(call);
+    } else {
+      lines_of_row<NV, 2>(call);
+    }
+    b_row += ldb_bytes;
+  }
+  template <int NV, int Locality>
+  MASKMM_INLINE void lines_of_row(const MicroCall<T>& call) {
     constexpr int kRowBytes = NV * kVectorBytes / Math::kRawRows, kLine = 64;
     const char* line = b_row;
     MASKMM_UNROLL
     for (int part = 0; part < Math::kRawRows; ++part, line += call.raw_ldb_bytes) {
       MASKMM_UNROLL
-      for (int j = 0; j < kRowBytes; j += kLine) __builtin_prefetch(line + j, 0, 2);
-      if (b_tail) __builtin_prefetch(line + kRowBytes - 1, 0, 2);
+      for (int j = 0; j < kRowBytes; j += kLine) __builtin_prefetch(line + j, 0, Locality);
+      if (b_tail) __builtin_prefetch(line + kRowBytes - 1, 0, Locality);
     }
-    b_row += ldb_bytes;
   }
   template <int MR, int NV>
   void line(const MicroCall<T>& call) {
