@@ -1,8 +1,7 @@
 #include "cpu/choose.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <fstream>
 
 namespace maskmm::cpu {
 namespace {
@@ -54,12 +53,14 @@ bool has_plain_pairs(const Operand& operand, std::int64_t columns) {
   return operand.col_stride_bytes == 2 && columns % 2 == 0 && aligned_to(operand, 4);
 }
 
+/// Of the cache that cores share: sysconf adds up all of a socket.
 double last_cache_bytes() {
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  static const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  if (bytes > 0) return static_cast<double>(bytes);
-#endif
-  return 32.0 * (1 << 20);
+  static const double bytes = [] {
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");  // such as 32768K
+    double kib = 0;
+    return file >> kib && kib > 0 ? kib * 1024 : 32.0 * (1 << 20);
+  }();
+  return bytes;
 }
 
 // Memory for the sums of parts of K, all threads together.
@@ -249,7 +250,7 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   const double result_bytes = static_cast<double>(canonical.m.extent) * static_cast<double>(canonical.n.extent) *
                               static_cast<double>(canonical.batch_size) *
                               static_cast<double>(size_of(canonical.out.dtype));
-  if (!choice.dot && result_bytes > last_cache_bytes()) choice.zeros = Store::streamed;
+  if (!choice.dot && result_bytes >= last_cache_bytes()) choice.zeros = Store::streamed;
   if (canonical.accumulate == Dtype::float64) {
     choose_shapes<double>(canonical, &choice);
   } else {

@@ -223,7 +223,8 @@ namespace {
 void clear_bytes(std::byte* to, std::size_t bytes, Store store) {
 #if defined(__SSE2__)
   constexpr std::size_t kLine = 64;
-  if (store == Store::streamed && bytes >= 2 * kLine) {
+  constexpr std::size_t kShortest = 8 * kLine;
+  if (store == Store::streamed && bytes >= kShortest) {
     // Whole lines only: a part of one would be read first.
     const std::size_t head = -reinterpret_cast<std::uintptr_t>(to) % kLine, lines = (bytes - head) / kLine;
     std::memset(to, 0, head);
