@@ -63,6 +63,16 @@ double last_cache_bytes() {
   return bytes;
 }
 
+/// Of the result and what it is made of.
+double matrix_bytes(const Canonical& c) {
+  const double m = static_cast<double>(c.m.extent), n = static_cast<double>(c.n.extent),
+               k = static_cast<double>(c.k.extent);
+  const auto bytes = [](const Operand& operand, double elements) {
+    return elements * static_cast<double>(size_of(operand.dtype));
+  };
+  return static_cast<double>(c.batch_size) * (bytes(c.out, m * n) + bytes(c.a, m * k) + bytes(c.b, k * n));
+}
+
 // Memory for the sums of parts of K, all threads together.
 constexpr std::int64_t kSumsBytes = std::int64_t{8} << 20;
 
@@ -247,15 +257,16 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   choice.dot = canonical.x.present();
   choice.x_in_place = choice.dot && has_plain_rows(canonical.x, canonical.accumulate, canonical.n.extent);
   choice.out_direct = !choice.dot && has_plain_rows(canonical.out, canonical.accumulate, canonical.n.extent);
-  const double result_bytes = static_cast<double>(canonical.m.extent) * static_cast<double>(canonical.n.extent) *
-                              static_cast<double>(canonical.batch_size) *
-                              static_cast<double>(size_of(canonical.out.dtype));
-  if (!choice.dot && result_bytes >= last_cache_bytes()) choice.zeros = Store::streamed;
+  if (!choice.dot && matrix_bytes(canonical) > last_cache_bytes()) choice.zeros = Store::streamed;
   if (canonical.accumulate == Dtype::float64) {
     choose_shapes<double>(canonical, &choice);
   } else {
     choose_shapes<float>(canonical, &choice);
   }
+  constexpr std::int64_t kLongRow = 4096;  // bytes
+  const std::int64_t out_size = static_cast<std::int64_t>(size_of(canonical.out.dtype));
+  choice.clears_first = choice.zeros == Store::streamed && canonical.mask_out.present() && !choice.keeps_sums &&
+                        canonical.out.col_stride_bytes == out_size && canonical.n.extent * out_size >= kLongRow;
   return choice;
 }
 

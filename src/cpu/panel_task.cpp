@@ -219,11 +219,11 @@ void PanelTask<T>::multiply_rows(std::int64_t i, std::int64_t rows) {
   read_a_ = false;
   for (std::int64_t j = j_begin_; j < j_end_;) {
     const Tile tile = next_tile(bi, j, rows);
-    const bool is_live = tile.kept && count_live_k(bi, tile.bj) > 0;
-    if (is_live) {
-      if (gathers_) {
+    const bool is_live = tile.kept && count_live_k(bi, tile.bj) > 0, is_clear = !tile.kept && choice_.clears_first;
+    if (is_live || is_clear) {
+      if (is_live && gathers_) {
         gather_tile(bi, i, rows, tile);
-      } else {
+      } else if (is_live) {
         multiply_tile(bi, i, rows, tile);
       }
       if (dead < j) clear_columns(i, rows, dead, j);

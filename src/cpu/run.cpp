@@ -9,6 +9,7 @@
 #include "cpu/dispatch.hpp"
 #include "cpu/float_environment.hpp"
 #include "cpu/live.hpp"
+#include "cpu/pack.hpp"
 #include "cpu/panel_task.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
@@ -60,6 +61,25 @@ std::size_t live_bytes(const core::Canonical& canonical) {
 
 std::size_t shared_sums_bytes(const Choice& choice) {
   return static_cast<std::size_t>(choice.tasks_at_once * choice.task_sums_bytes);
+}
+
+/// Zeros where mask_out drops blocks. Between products they would displace operands, and rows would be short.
+void clear_dropped(const core::Canonical& c, const Choice& choice, const Live& live) {
+  const std::int64_t block_rows = c.m.count(), block_columns = c.n.count();
+  parallel_for(block_rows * c.batch_size, choice.threads, [&](std::int64_t index) {
+    const std::int64_t batch = index / block_rows, bi = index % block_rows;
+    const std::uint64_t* kept = live.out.row(batch, bi);
+    std::byte* row = core::batch_data(c.out, c.batch, batch) + c.m.begin(bi) * c.out.row_stride_bytes;
+    for (std::int64_t bj = 0, end; bj < block_columns; bj = end) {
+      end = bj + 1;
+      if (test_bit(kept, bj)) continue;
+      while (end < block_columns && !test_bit(kept, end)) ++end;
+      const std::int64_t j = c.n.begin(bj), j_end = std::min(c.n.begin(end), c.n.extent);
+      clear({row + j * c.out.col_stride_bytes, c.out.dtype, c.out.row_stride_bytes, c.out.col_stride_bytes},
+            c.m.size(bi), j_end - j, choice.zeros);
+    }
+    order_stores();
+  });
 }
 
 template <class T>
@@ -122,6 +142,10 @@ void run_with(const core::Canonical& given, const KernelSet& set, int threads) {
   const ReleaseLarge release{call_memory(), bytes};
   std::byte* memory = call_memory().get(bytes);
   const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(memory + sums_bytes));
+  if (choice.clears_first) {
+    task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));  // where memory ends nothing is written
+    clear_dropped(canonical, choice, live);
+  }
   if (canonical.accumulate == Dtype::float64) {
     run_tasks<double>(canonical, choice, live, memory);
   } else {

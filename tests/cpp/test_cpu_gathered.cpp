@@ -57,6 +57,37 @@ TEST_P(CpuGathered, WhatIsKeptHasTheBitsOfTheWholeProduct) {
   }
 }
 
+// Larger than a last-level cache of 32 MiB: what mask_out drops is cleared before the products.
+TEST_P(CpuGathered, OfALargeResultAllOfWhatIsDroppedIsZero) {
+  constexpr std::int64_t M = 2051, N = 5003, K = 16;
+  for (const std::int64_t block : {16, 64}) {
+    Random random(7);
+    const std::int64_t columns = core::ceil_div(N, block);
+    const Strided mask = make_mask(random, {core::ceil_div(M, block), columns}, 2);
+    const std::vector<float> a(M * K, 0.5f), b(K * N, 2);
+    std::vector<float> out(M * N, std::numeric_limits<float>::quiet_NaN());
+    const MutableView result(out.data(), Dtype::float32, {M, N});
+    const core::Problem problem = core::make_problem({View(a.data(), Dtype::float32, {M, K}),
+                                                      View(b.data(), Dtype::float32, {K, N}),
+                                                      block,
+                                                      mask.view,
+                                                      std::nullopt,
+                                                      std::nullopt,
+                                                      {},
+                                                      std::nullopt,
+                                                      Precision::ieee});
+    cpu::run_with(core::canonicalize(problem, result), *GetParam(), 2);
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < M; ++i) {
+      for (std::int64_t j = 0; j < N; ++j) {
+        const bool kept = mask.memory[static_cast<std::size_t>(i / block * columns + j / block)] != std::byte{0};
+        wrong += out[static_cast<std::size_t>(i * N + j)] != (kept ? K : 0);
+      }
+    }
+    EXPECT_EQ(wrong, 0) << "block " << block;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(, CpuGathered, testing::ValuesIn(cpu::runnable_kernel_sets()),
                          [](const auto& info) { return std::string(info.param->name); });
 
