@@ -63,14 +63,9 @@ double last_cache_bytes() {
   return bytes;
 }
 
-/// Of the result and what it is made of.
-double matrix_bytes(const Canonical& c) {
-  const double m = static_cast<double>(c.m.extent), n = static_cast<double>(c.n.extent),
-               k = static_cast<double>(c.k.extent);
-  const auto bytes = [](const Operand& operand, double elements) {
-    return elements * static_cast<double>(size_of(operand.dtype));
-  };
-  return static_cast<double>(c.batch_size) * (bytes(c.out, m * n) + bytes(c.a, m * k) + bytes(c.b, k * n));
+double bytes_of(const Canonical& c, const Operand& operand, std::int64_t rows, std::int64_t columns) {
+  return static_cast<double>(c.batch_size) * static_cast<double>(rows) * static_cast<double>(columns) *
+         static_cast<double>(size_of(operand.dtype));
 }
 
 // Memory for the sums of parts of K, all threads together.
@@ -257,16 +252,18 @@ Choice choose(const Canonical& canonical, const KernelSet& set, int max_threads)
   choice.dot = canonical.x.present();
   choice.x_in_place = choice.dot && has_plain_rows(canonical.x, canonical.accumulate, canonical.n.extent);
   choice.out_direct = !choice.dot && has_plain_rows(canonical.out, canonical.accumulate, canonical.n.extent);
-  if (!choice.dot && matrix_bytes(canonical) > last_cache_bytes()) choice.zeros = Store::streamed;
+  const std::int64_t M = canonical.m.extent, N = canonical.n.extent, K = canonical.k.extent;
+  const double result_bytes = bytes_of(canonical, canonical.out, M, N);
+  if (!choice.dot && result_bytes >= last_cache_bytes()) choice.zeros = Store::streamed;
   if (canonical.accumulate == Dtype::float64) {
     choose_shapes<double>(canonical, &choice);
   } else {
     choose_shapes<float>(canonical, &choice);
   }
-  constexpr std::int64_t kLongRow = 4096;  // bytes
-  const std::int64_t out_size = static_cast<std::int64_t>(size_of(canonical.out.dtype));
-  choice.clears_first = choice.zeros == Store::streamed && canonical.mask_out.present() && !choice.keeps_sums &&
-                        canonical.out.col_stride_bytes == out_size && canonical.n.extent * out_size >= kLongRow;
+  const double operand_bytes = bytes_of(canonical, canonical.a, M, K) + bytes_of(canonical, canonical.b, K, N);
+  choice.clears_first = canonical.mask_out.present() && !choice.dot && !choice.keeps_sums &&
+                        canonical.out.col_stride_bytes == static_cast<std::int64_t>(size_of(canonical.out.dtype)) &&
+                        result_bytes + operand_bytes > last_cache_bytes();
   return choice;
 }
 

@@ -44,8 +44,8 @@ struct Choice {
   bool out_direct = false;      // micro-kernels write the result where it belongs
   bool dot = false;             // what tiles give is reduced to a number for each block, not written
   bool x_in_place = false;      // a dot reads x where it is
-  Store zeros = Store::cached;  // streamed where the matrices are larger than the last-level cache
-  bool clears_first = false;    // what mask_out drops is cleared before the tasks run
+  Store zeros = Store::cached;  // streamed where the result fills the last-level cache
+  bool clears_first = false;    // what mask_out drops is cleared before the tasks run, where it is in long rows
   int threads = 1;
 
   bool keeps_sums = false;  // a task sums more than one range of k, or part of them, before it writes a result

@@ -63,21 +63,41 @@ std::size_t shared_sums_bytes(const Choice& choice) {
   return static_cast<std::size_t>(choice.tasks_at_once * choice.task_sums_bytes);
 }
 
-/// Zeros where mask_out drops blocks. Between products they would displace operands, and rows would be short.
-void clear_dropped(const core::Canonical& c, const Choice& choice, const Live& live) {
-  const std::int64_t block_rows = c.m.count(), block_columns = c.n.count();
-  parallel_for(block_rows * c.batch_size, choice.threads, [&](std::int64_t index) {
-    const std::int64_t batch = index / block_rows, bi = index % block_rows;
-    const std::uint64_t* kept = live.out.row(batch, bi);
-    std::byte* row = core::batch_data(c.out, c.batch, batch) + c.m.begin(bi) * c.out.row_stride_bytes;
-    for (std::int64_t bj = 0, end; bj < block_columns; bj = end) {
-      end = bj + 1;
-      if (test_bit(kept, bj)) continue;
-      while (end < block_columns && !test_bit(kept, end)) ++end;
-      const std::int64_t j = c.n.begin(bj), j_end = std::min(c.n.begin(end), c.n.extent);
-      clear({row + j * c.out.col_stride_bytes, c.out.dtype, c.out.row_stride_bytes, c.out.col_stride_bytes},
-            c.m.size(bi), j_end - j, choice.zeros);
-    }
+/// Calls f(batch, bi, bj, end) for neighbours [bj, end) that mask_out drops in block row `row` of all batch elements.
+template <class F>
+void for_each_dropped(const core::Canonical& c, const Live& live, std::int64_t row, F f) {
+  const std::int64_t batch = row / c.m.count(), bi = row % c.m.count(), count = c.n.count();
+  const std::uint64_t* kept = live.out.row(batch, bi);
+  for (std::int64_t bj = 0, end; bj < count; bj = end) {
+    end = bj + 1;
+    if (test_bit(kept, bj)) continue;
+    while (end < count && !test_bit(kept, end)) ++end;
+    f(batch, bi, bj, end);
+  }
+}
+
+/// Whether mask_out drops neighbours enough for rows of zeros that are worth storing past the caches.
+bool drops_long_rows(const core::Canonical& c, const Live& live) {
+  constexpr std::int64_t kLong = 1152;  // bytes; measured: 1024 are not, 1280 are
+  std::int64_t stretches = 0, blocks = 0;
+  for (std::int64_t row = 0; row < c.m.count() * c.batch_size; ++row) {
+    for_each_dropped(c, live, row, [&](std::int64_t, std::int64_t, std::int64_t bj, std::int64_t end) {
+      ++stretches;
+      blocks += end - bj;
+    });
+  }
+  return blocks * c.n.block * static_cast<std::int64_t>(size_of(c.out.dtype)) > stretches * kLong;
+}
+
+/// Zeros where mask_out drops blocks. Between products they would displace operands from the caches.
+void clear_dropped(const core::Canonical& c, int threads, const Live& live) {
+  parallel_for(c.m.count() * c.batch_size, threads, [&](std::int64_t row) {
+    for_each_dropped(c, live, row, [&](std::int64_t batch, std::int64_t bi, std::int64_t bj, std::int64_t end) {
+      std::byte* to = core::batch_data(c.out, c.batch, batch) + c.m.begin(bi) * c.out.row_stride_bytes +
+                      c.n.begin(bj) * c.out.col_stride_bytes;
+      clear({to, c.out.dtype, c.out.row_stride_bytes, c.out.col_stride_bytes}, c.m.size(bi),
+            std::min(c.n.begin(end), c.n.extent) - c.n.begin(bj), Store::streamed);
+    });
     order_stores();
   });
 }
@@ -137,14 +157,15 @@ void run_with(const core::Canonical& given, const KernelSet& set, int threads) {
   const FloatEnvironment environment;
   const Oriented oriented(given, set);
   const core::Canonical& canonical = oriented.call();
-  const Choice choice = choose(canonical, set, threads);
+  Choice choice = choose(canonical, set, threads);
   const std::size_t sums_bytes = shared_sums_bytes(choice), bytes = sums_bytes + live_bytes(canonical);
   const ReleaseLarge release{call_memory(), bytes};
   std::byte* memory = call_memory().get(bytes);
   const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(memory + sums_bytes));
+  choice.clears_first = choice.clears_first && drops_long_rows(canonical, live);
   if (choice.clears_first) {
     task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));  // where memory ends nothing is written
-    clear_dropped(canonical, choice, live);
+    clear_dropped(canonical, choice.threads, live);
   }
   if (canonical.accumulate == Dtype::float64) {
     run_tasks<double>(canonical, choice, live, memory);
