@@ -6,6 +6,7 @@
 
 #include "cuda/sm80/tf32.hpp"
 #include "cuda/sm90/choose.hpp"
+#include "cuda/sm90/small.hpp"
 #include "maskmm/error.hpp"
 
 namespace maskmm::cuda {
@@ -245,11 +246,27 @@ bool is_small(const Canonical& canonical, const Choice& choice, const DeviceLimi
          canonical.k.extent <= kMostDirectK && canonical.k.count() <= sm80::kMostDirectBlocks;
 }
 
-void choose_small(const Canonical& canonical, const DeviceLimits& limits, Choice& choice) {
-  const auto find = [&](TileKind kind) { return sm80::direct_kernel(choice.element, kind); };
+Kernel small_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
+  const Kernel kernel = sm80::direct_kernel(choice.element, TileKind::wide);
+  return tiles_of(canonical, kernel) < limits.sms ? sm80::direct_kernel(choice.element, TileKind::small) : kernel;
+}
+
+/// Hopper's kernel for small problems, whose tiles all run at one time; none where it does not take the call.
+Kernel hopper_small_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
+  if (limits.capability != 90 || !limits.hopper_code || limits.family != Family::best) return {};
+  if (products_of(canonical) <= kMostProductsOfTiny || canonical.m.extent <= sm80::kFewRows) return {};
+  if (canonical.k.extent == 0 || canonical.k.extent > sm90::kMostSmallK) return {};
+  if (!may_read_masks(canonical, choice) || !sm90::operands_fit(canonical, choice)) return {};
+  for (const TileKind kind : {TileKind::small, TileKind::tall}) {
+    const Kernel kernel = sm90::small_kernel(choice.element, kind);
+    if (tiles_of(canonical, kernel) <= limits.sms) return kernel;
+  }
+  return {};
+}
+
+void choose_small(const Canonical& canonical, const Kernel& kernel, Choice& choice) {
   Launch& launch = choice.choosing;
-  launch.kernel = find(TileKind::wide);
-  if (tiles_of(canonical, launch.kernel) < limits.sms) launch.kernel = find(TileKind::small);
+  launch.kernel = kernel;
   launch.stages = 1;
   Schedule& schedule = launch.schedule;
   schedule.tiles_m = ceil_div(canonical.m.extent, launch.kernel.rows);
@@ -340,6 +357,7 @@ Canonical orient(const Canonical& given, const DeviceLimits& limits) {
   const bool few_columns = canonical.n.extent <= sm80::kFewRows && canonical.m.extent > sm80::kFewRows;
   if (few_columns && has_few_rows(swapped, with_operands(swapped), limits)) return swapped;
   const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
+  if (hopper_small_kernel(canonical, with_operands(canonical), limits).function) return canonical;
   if (only_rhs && !has_few_rows(canonical, with_operands(canonical), limits) &&
       sm90::refusal(canonical, with_operands(canonical), limits).empty()) {
     return swapped;  // Hopper's tiles skip rows
@@ -358,9 +376,13 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
     }
   }
   Choice choice = with_operands(canonical);
+  if (const Kernel small = hopper_small_kernel(canonical, choice, limits); small.function) {
+    choose_small(canonical, small, choice);
+    return choice;
+  }
   if (is_small(canonical, choice, limits) &&
       (canonical.m.extent > sm80::kFewRows || products_of(canonical) <= kMostProductsOfTiny)) {
-    choose_small(canonical, limits, choice);
+    choose_small(canonical, small_kernel(canonical, choice, limits), choice);
     return choice;
   }
   if (has_few_rows(canonical, choice, limits)) {

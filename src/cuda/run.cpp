@@ -247,6 +247,7 @@ void launch_direct(const Choice& choice, const MultiplyParams& params, const Liv
   direct.mask_out = masks.raw().masks[0], direct.mask_lhs = masks.raw().masks[1];
   direct.mask_rhs = masks.raw().masks[2];
   const Launch& launch = choice.choosing;
+  if (launch.kernel.cluster > 0) return sm90::launch_small(launch, direct, device, stream);
   launch_kernel(launch.kernel.function, launch.blocks, launch.kernel.threads, launch.kernel.stage_bytes, &direct,
                 device, stream, launch.kernel.name);
 }

@@ -34,6 +34,14 @@ __device__ inline Tile tile_at(const Schedule& schedule, std::int64_t index, int
   return result;
 }
 
+/// The tile of a thread block that has no other: those of a matrix down, then right.
+__device__ inline Tile tile_of_block(const Schedule& schedule, int rows, int columns) {
+  const auto tiles_m = static_cast<unsigned>(schedule.tiles_m), tiles_n = static_cast<unsigned>(schedule.tiles_n);
+  const unsigned column = blockIdx.x / tiles_m, batch = column / tiles_n;
+  return {batch, 0, static_cast<std::int64_t>(blockIdx.x - column * tiles_m) * rows,
+          static_cast<std::int64_t>(column - batch * tiles_n) * columns};
+}
+
 /// The tiles of one thread block, in their order. Where the plan made a list, heaviest first, turns go to and fro, so
 /// that every block gets about the same work; dead tiles come last.
 class TileCursor {

@@ -197,11 +197,21 @@ TEST(CudaChoose, FewRowsReadBOnce) {
 TEST(CudaChoose, SmallProblemsTakeOneLaunch) {
   core::Canonical c = canonical(1024, 1024, 256, Dtype::float16, 32);
   c.mask_lhs = mask(Dtype::bool_);
+  DeviceLimits ampere;
+  ampere.capability = 80;
+  EXPECT_TRUE(choose(c, ampere).direct);
+  EXPECT_STREQ(choose(c, ampere).choosing.kernel.name, "sm80 float16 direct 64x64");
+  EXPECT_FALSE(choose(canonical(1024, 1024, 1024, Dtype::float16), ampere).direct);
+  const auto name = [](std::int64_t m, std::int64_t n, std::int64_t k, const DeviceLimits& limits = {}) {
+    return std::string(choose(canonical(m, n, k, Dtype::float16), limits).choosing.kernel.name);
+  };
+  EXPECT_EQ(name(512, 512, 512, ampere), "sm80 float16 direct 32x32");
+  EXPECT_EQ(name(256, 256, 256), "sm80 float16 direct 32x32");
+  EXPECT_EQ(name(512, 512, 512), "sm90 float16 small 64x64");
+  EXPECT_EQ(name(1024, 1024, 1024), "sm90 float16 small 128x64");
+  EXPECT_NE(name(2048, 2048, 1024).substr(0, 18), "sm90 float16 small") << "more tiles than processors";
+  EXPECT_NE(name(1024, 1024, 4096).substr(0, 18), "sm90 float16 small") << "k is too long";
   EXPECT_TRUE(choose(c, {}).direct);
-  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 float16 direct 64x64");
-  EXPECT_FALSE(choose(canonical(1024, 1024, 1024, Dtype::float16), {}).direct);
-  EXPECT_STREQ(choose(canonical(512, 512, 512, Dtype::float16), {}).choosing.kernel.name, "sm80 float16 direct 32x32");
-  EXPECT_STREQ(choose(canonical(256, 256, 256, Dtype::float16), {}).choosing.kernel.name, "sm80 float16 direct 32x32");
   c.mask_lhs = mask(Dtype::float32);
   EXPECT_FALSE(choose(c, {}).direct);
 }

@@ -168,14 +168,6 @@ __device__ int list_live(const DirectParams& params, const Tile& tile, std::uint
   return length;
 }
 
-/// The tiles of a matrix down, then right.
-__device__ inline Tile small_tile(const Schedule& schedule, int rows, int columns) {
-  const auto tiles_m = static_cast<unsigned>(schedule.tiles_m), tiles_n = static_cast<unsigned>(schedule.tiles_n);
-  const unsigned column = blockIdx.x / tiles_m, batch = column / tiles_n;
-  return {batch, 0, static_cast<std::int64_t>(blockIdx.x - column * tiles_m) * rows,
-          static_cast<std::int64_t>(column - batch * tiles_n) * columns};
-}
-
 template <class Multiply, int kGroups>
 __global__ void __launch_bounds__(Direct<Multiply, kGroups>::kThreads)
     direct_kernel_of(const __grid_constant__ DirectParams all) {
@@ -185,7 +177,7 @@ __global__ void __launch_bounds__(Direct<Multiply, kGroups>::kThreads)
   __shared__ std::uint64_t list[kMostDirectBlocks];
   __shared__ unsigned live_of[kGroups][Shape::kMultiplyWarps];
   const MultiplyParams& params = all.multiply;
-  const Tile tile = small_tile(params.schedule, Shape::kRows, Shape::kColumns);
+  const Tile tile = tile_of_block(params.schedule, Shape::kRows, Shape::kColumns);
   unsigned kept;
   const int length = list_live<Work>(all, tile, list, &kept);
   constexpr int kLog2 = 6;

@@ -64,16 +64,20 @@ std::int64_t gathered_tiles(const Canonical& canonical) {
 
 }  // namespace
 
+bool operands_fit(const Canonical& canonical, const Choice& choice) {
+  const int rank = canonical.batch.size();
+  return rank <= 2 && strides_fit(choice.a, canonical.k.extent, canonical.a, rank) &&
+         strides_fit(choice.b, canonical.k.extent, canonical.b, rank);
+}
+
 std::string refusal(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
   if (limits.family == Family::sm80) return "MASKMM_CUDA_KERNELS is sm80";
   if (limits.capability != 90 || !limits.hopper_code) return "not a Hopper GPU";
   if (choice.element != Dtype::float16 && choice.element != Dtype::bfloat16) return "the type is not a 16-bit one";
   const bool dot = canonical.x.present();
   if (!dot && canonical.out.dtype != choice.element) return "the result has another type";
-  const int rank = canonical.batch.size();
-  if (rank > 2) return "more than two batch axes";
-  if (!strides_fit(choice.a, canonical.k.extent, canonical.a, rank) ||
-      !strides_fit(choice.b, canonical.k.extent, canonical.b, rank)) {
+  if (canonical.batch.size() > 2) return "more than two batch axes";
+  if (!operands_fit(canonical, choice)) {
     return "an operand's type, strides or address are not the copy engine's";
   }
   if (dot && !x_fits(canonical, choice)) return "x's type, strides or address are not the copy engine's";
@@ -110,7 +114,7 @@ Kernel choose_kernel(const Canonical& canonical, const Choice& choice, const Dev
     shape = pairs ? Shape::dot_any_masks : Shape::dot_wide_pair;
     reason = pairs ? "any masks: pairs of blocks are skipped" : "two processors share rows of a";
   } else if (canonical.mask_out.present() && !canonical.mask_rhs.present() &&
-             (has_blocks_32(canonical) || gathered_tiles(canonical) * 2 >= limits.sms)) {
+             (has_blocks_32(canonical) || gathered_tiles(canonical) >= 2 * limits.sms)) {
     shape = Shape::gathered;
     reason = "tiles of the columns that mask_out keeps";
   } else if (canonical.mask_rhs.present() || canonical.mask_out.present()) {

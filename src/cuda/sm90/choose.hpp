@@ -11,6 +11,9 @@ namespace maskmm::cuda::sm90 {
 /// Why a call cannot run here, or nothing.
 std::string refusal(const core::Canonical& canonical, const Choice& choice, const DeviceLimits& limits);
 
+/// Whether the copy engine can bring both operands.
+bool operands_fit(const core::Canonical& canonical, const Choice& choice);
+
 /// The kernel of a call that is not refused.
 Kernel choose_kernel(const core::Canonical& canonical, const Choice& choice, const DeviceLimits& limits,
                      std::string& reason);

@@ -6,6 +6,7 @@
 #include "cuda/launch.hpp"
 #include "cuda/sm90/config.hpp"
 #include "cuda/sm90/gather.hpp"
+#include "cuda/sm90/small.hpp"
 #include "cuda/sm90/tensor_map.hpp"
 
 namespace maskmm::cuda::sm90 {
@@ -101,6 +102,17 @@ void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* work
   if (after_mask_pass) attributes[config.numAttrs++] = starts_early();
   void* arguments[] = {&params};
   check(cudaLaunchKernelExC(&config, launch.kernel.function, arguments), launch.kernel.name);
+}
+
+void launch_small(const Launch& launch, const sm80::DirectParams& direct, int device, cudaStream_t stream) {
+  const MultiplyParams& multiply = direct.multiply;
+  const auto map = [&](const Source& source) {
+    return make_tensor_map(source, multiply.k, multiply.batch, {kBlock, kBlock, 1});
+  };
+  SmallParams params{direct, map(multiply.a), map(multiply.b), steps_of(multiply.a, multiply.batch),
+                     steps_of(multiply.b, multiply.batch)};
+  launch_kernel(launch.kernel.function, launch.blocks, launch.kernel.threads, launch.kernel.stage_bytes, &params,
+                device, stream, launch.kernel.name);
 }
 
 }  // namespace maskmm::cuda::sm90

@@ -1,0 +1,109 @@
+// Hopper's kernel for small problems against the oracle: every layout, mask, block size and edge.
+#include "cuda_case.hpp"
+
+namespace maskmm::cuda_test {
+namespace {
+
+class CudaSmall : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_gpu()) GTEST_SKIP() << "no GPU";
+    int major = 0;
+    ASSERT_EQ(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), cudaSuccess);
+    if (major != 9) GTEST_SKIP() << "not a Hopper GPU";
+  }
+};
+
+void verify(const Case& c, const std::string& kernel) {
+  Problem problem(c);
+  EXPECT_NE(problem.explain().kernel.find(kernel), std::string::npos) << describe(c) << "\n"
+                                                                      << problem.explain().kernel;
+  problem.run(default_stream(Device::gpu));
+  problem.check();
+}
+
+MaskSpec mask(double density = 0.5) {
+  MaskSpec spec;
+  spec.dtype = Dtype::bool_;
+  spec.density = density;
+  return spec;
+}
+
+constexpr Lay kOperandLays[] = {Lay::padded, Lay::columns};
+
+TEST_F(CudaSmall, LayoutsMasksAndBlocks) {
+  const BlockSize blocks[] = {16, 32, 64, 128, BlockSize(32, 128, 64), BlockSize(64, 16, 32)};
+  for (int layout = 0; layout < 4; ++layout) {
+    for (int which = 0; which < 8; ++which) {
+      for (const BlockSize& block : blocks) {
+        Case c;
+        c.m = 296, c.n = 328, c.k = 488;
+        c.block = block;
+        c.a_dtype = c.b_dtype = which % 2 ? Dtype::float16 : Dtype::bfloat16;
+        c.a_lay = kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+        if (which & 1) c.lhs = mask();
+        if (which & 2) c.rhs = mask(0.4);
+        if (which & 4) c.out = mask(0.7);
+        c.infinite = 1e-4;
+        c.seed = static_cast<std::uint64_t>(layout * 8 + which);
+        verify(c, "small 64x64");
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(CudaSmall, TilesOf128Rows) {
+  for (int which = 0; which < 8; ++which) {
+    for (const std::int64_t n : {1000, 712}) {
+      Case c;
+      c.m = 968, c.n = n, c.k = which % 2 ? 1096 : 2048;
+      c.block = which % 3 ? 32 : 64;
+      c.a_dtype = c.b_dtype = Dtype::bfloat16;
+      c.a_lay = kOperandLays[which & 1], c.b_lay = kOperandLays[which >> 1 & 1];
+      c.out_lay = which == 5 ? Lay::columns : which == 6 ? Lay::reversed : Lay::rows;
+      if (which & 1) c.lhs = mask(which == 7 ? 0.02 : 0.5);
+      if (which & 2) c.rhs = mask();
+      if (which & 4) c.out = mask();
+      c.infinite = 1e-6;
+      verify(c, "small 128x64");
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(CudaSmall, Batches) {
+  for (int which = 0; which < 4; ++which) {
+    Case c;
+    c.m = 136, c.n = 264, c.k = 328;
+    c.block = 32;
+    c.a_dtype = c.b_dtype = Dtype::float16;
+    c.a_batch = which == 0 ? Dims{5} : which == 1 ? Dims{} : Dims{2, 3};
+    c.b_batch = which == 0 ? Dims{} : which == 3 ? Dims{2, 1} : Dims{3};
+    c.lhs = mask();
+    if (which == 2) c.lhs.batch = Dims{2, 1};
+    if (which >= 2) c.rhs = mask(), c.rhs.batch = Dims{3};
+    if (which == 3) c.out = mask(), c.out.batch = Dims{2, 3};
+    verify(c, "small 64x64");
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(CudaSmall, OddSizes) {
+  for (const std::int64_t m : {17, 65, 129}) {
+    for (const std::int64_t k : {1, 63, 65, 1999}) {
+      Case c;
+      c.m = m, c.n = 16 * ((1 << 24) / (m * k * 16) + 2) + 1, c.k = k;
+      if (c.n > 4000) continue;
+      c.block = 16;
+      c.a_dtype = c.b_dtype = Dtype::float16;
+      c.a_lay = c.b_lay = Lay::padded;
+      c.lhs = mask(), c.rhs = mask(0.8);
+      verify(c, "small");
+      if (HasFailure()) return;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace maskmm::cuda_test
