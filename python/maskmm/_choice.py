@@ -57,6 +57,7 @@ class Framework(NamedTuple):
     module: str  # its key in sys.modules
     array: str  # its array type there
     load: Callable[[], Front]
+    takes_all: bool = False  # of its front: no need to look at an array to know that it is for it
 
 
 # Import statements, since torch.compile sees through those and not through importlib.
@@ -91,13 +92,14 @@ def _dlpack() -> Front:
 
 
 FRAMEWORKS = (
-    Framework("torch", "Tensor", _torch),
+    Framework("torch", "Tensor", _torch, True),
     Framework("cupy", "ndarray", _cupy),
     Framework("jax", "Array", _jax),
     Framework("mlx.core", "array", _mlx),
 )
 _NAMES = ("x", "a", "b", "mask_out", "mask_lhs", "mask_rhs", "out")
 _fronts: dict[str, Front] = {}  # loaded so far
+_fronts_of_types: dict[type, Front] = {}  # for the array types of frameworks whose fronts take all
 
 
 def choose(
@@ -156,6 +158,9 @@ def _framework_of(x: Any) -> Framework | None:
 
 
 def _front_of(x: Any) -> Front | None:
+    front = _fronts_of_types.get(type(x))
+    if front is not None:  # isinstance(x, torch.Tensor) takes half a microsecond
+        return front
     if isinstance(
         x, int | float
     ):  # which may be a symbol of torch.compile's, that can be asked for nothing else
@@ -163,6 +168,8 @@ def _front_of(x: Any) -> Front | None:
     framework = _framework_of(x)
     if framework is not None:
         front = _fronts.get(framework.module) or _keep(framework.module, framework.load)
+        if framework.takes_all and type(x) is getattr(sys.modules[framework.module], framework.array):
+            _fronts_of_types[type(x)] = front
     elif hasattr(x, "__dlpack_device__"):
         front = _fronts.get("") or _keep("", _dlpack)
     else:
