@@ -83,7 +83,7 @@ std::int64_t choose_k_parts(const Canonical& c, std::int64_t K, std::int64_t pan
 }
 
 /// Whether few rows walk along the rows of B instead of down its columns. A B from memory is read faster so: a page
-/// holds many blocks that are neighbours. Each part of K has sums of its own for it.
+/// holds many blocks that are neighbours.
 bool walks_along_rows(const Canonical& c, const Choice& choice, std::int64_t micro_rows) {
   constexpr std::int64_t kLeastBytes = std::int64_t{32} << 20;
   const auto size = static_cast<std::int64_t>(size_of(c.b.dtype));
@@ -129,12 +129,12 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   if (choice->narrow) choice->micro_columns = 2 * kernels.lanes;
 
   // Along K.
-  choice->k_parts = choice->along_rows
-                        ? std::clamp<std::int64_t>(std::min(K / 1024, kSumsBytes / (M * N * kSize)), 1, 16)
-                        : choose_k_parts<T>(c, K, least * narrow);
+  choice->k_parts = choose_k_parts<T>(c, K, least * narrow);
   const std::int64_t part = ceil_div(K, choice->k_parts);
-  const std::int64_t longest =
-      choice->a_in_place && choice->streams_b ? part : (choice->a_in_place ? 8192 : 4096) * 4 / kSize;
+  std::int64_t longest = (choice->a_in_place ? 8192 : 4096) * 4 / kSize;
+  // Where sums are kept in any case, short ranges leave room in the caches for wide panels, which read A once.
+  if (choice->k_parts > 1) longest = 2048 / kSize;
+  if (choice->a_in_place && choice->streams_b) longest = part;
   choice->part_ranges = std::max<std::int64_t>(1, ceil_div(part, std::max<std::int64_t>(longest, 1)));
   choice->k_range = std::min(K, round_up(ceil_div(part, choice->part_ranges), 256));
   if (choice->along_rows) {
@@ -159,9 +159,11 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   if (choice->along_rows) {
     tiles = std::max(least, kPanelBytes / 16 / (M * kSize * choice->tile_columns));  // sums stay in a near cache
   } else if (choice->k_parts > 1) {
-    tiles = least;
+    const std::int64_t all = ceil_div(N, choice->tile_columns);
+    tiles = ceil_div(all, ceil_div(all, 4 * least));
   }
-  const std::int64_t enough = choice->threads > 1 ? std::int64_t{4} * choice->threads : 1;
+  const std::int64_t each = choice->along_rows ? 2 : 4;  // tasks of a thread: long rows are read faster
+  const std::int64_t enough = choice->threads > 1 ? each * choice->threads : 1;
   // A panel of a dot has whole blocks: one task alone sums up a block's number.
   const std::int64_t whole = choice->dot ? ceil_div(c.n.block, choice->tile_columns) : 1;
   tiles = round_up(tiles, whole);
@@ -204,6 +206,8 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const std::int64_t sums_bytes = sums_rows * choice->sums_ld * kSize;
   if (choice->k_parts > 1) {
     choice->task_sums_bytes = sums_bytes;
+    choice->join_rows = c.m.block;
+    choice->join_pieces = ceil_div(choice->task_rows, choice->join_rows);
     const std::int64_t element_tasks = choice->tasks / c.batch_size;
     const std::int64_t elements = std::max<std::int64_t>(1, kSumsBytes / (element_tasks * sums_bytes));
     choice->tasks_at_once = std::min(choice->tasks, elements * element_tasks);

@@ -56,7 +56,8 @@ struct Choice {
   // Scratch of a thread, in bytes from its start.
   std::int64_t a_offset = 0, sums_offset = 0, packed_offset = 0, x_offset = 0, scratch_bytes = 0;
   std::int64_t sums_ld = 0;
-  std::int64_t tasks_at_once = 0;    // whole batch elements; the shared sums hold no more
+  std::int64_t join_rows = 0, join_pieces = 1;  // what adds the sums of parts takes so many rows of a task at a time
+  std::int64_t tasks_at_once = 0;               // whole batch elements; the shared sums hold no more
   std::int64_t task_sums_bytes = 0;  // of each task, in memory that all threads share; 0: sums are in the scratch
 };
 

@@ -87,13 +87,19 @@ void PanelTask<T>::flush() {
 }
 
 template <class T>
-void PanelTask<T>::join_parts(std::int64_t first_task) {
+void PanelTask<T>::join_parts(std::int64_t first_task, std::int64_t piece) {
   locate(first_task);
+  const std::int64_t begin = std::min(piece * choice_.join_rows, i_end_ - i_begin_),
+                     end = std::min(begin + choice_.join_rows, i_end_ - i_begin_);
+  if (begin == end) return;
+  const std::int64_t offset = begin * choice_.sums_ld, size = (end - begin) * choice_.sums_ld;
+  sums_ += offset;
+  i_end_ = i_begin_ + end;
+  i_begin_ += begin;
   open_k_range(0);  // tells the panel its place in the result
   if (choice_.dot) dot_.open(batch_, i_begin_, i_end_, j_begin_, j_end_);
-  const std::int64_t size = (i_end_ - i_begin_) * choice_.sums_ld;
   for (std::int64_t part = 1; part < choice_.k_parts; ++part) {
-    const T* more = sums_of(first_task + part);
+    const T* more = sums_of(first_task + part) + offset;
     for (std::int64_t element = 0; element < size; ++element) sums_[element] += more[element];
   }
   finish();

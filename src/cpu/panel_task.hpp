@@ -23,8 +23,9 @@ class PanelTask {
   void run(std::int64_t task);
   /// Ends a row of tasks.
   void flush();
-  /// Where K is cut into parts: the result from the sums of tasks `first_task` to first_task + choice.k_parts - 1.
-  void join_parts(std::int64_t first_task);
+  /// Where K is cut into parts: the result from the sums of tasks `first_task` to first_task + choice.k_parts - 1, the
+  /// rows of one of choice.join_pieces.
+  void join_parts(std::int64_t first_task, std::int64_t piece);
 
  private:
   /// Columns with one list of live k, and one scale: neighbours, or what mask_out kept of a row.

@@ -120,8 +120,9 @@ void run_tasks(const core::Canonical& canonical, const Choice& choice, const Liv
     const std::int64_t count = std::min(choice.tasks_at_once, choice.tasks - first);
     in_groups(count, [&](PanelTask<T>& task, std::int64_t index) { task.run(first + index); });
     if (choice.k_parts == 1) continue;
-    in_groups(count / choice.k_parts,
-              [&](PanelTask<T>& task, std::int64_t index) { task.join_parts(first + index * choice.k_parts); });
+    in_groups(count / choice.k_parts * choice.join_pieces, [&](PanelTask<T>& task, std::int64_t index) {
+      task.join_parts(first + index / choice.join_pieces * choice.k_parts, index % choice.join_pieces);
+    });
   }
 }
 
