@@ -236,7 +236,6 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
   call.next_a_bytes = next != nullptr ? next->rows * static_cast<std::int64_t>(sizeof(T)) : 0;
   call.raw_ldb_bytes = c_.b.row_stride_bytes;
   call.ldb = sliver;
-  call.apart = sliver == lanes;
   call.into_first_level = choice_.along_rows;
   call.lds = unit.lds;
   call.ldd = direct ? out.row_stride_bytes / static_cast<std::int64_t>(sizeof(T)) : unit.lds;
@@ -258,6 +257,7 @@ void Panel<T>::execute(const Unit<T>& unit, const Unit<T>* next) {
     const auto& micro = (choice_.narrow ? kernels_.narrow : kernels)[vectors];
     const std::int64_t tallest = (choice_.narrow ? kernels_.narrow_rows : kernels_.rows)[vectors];
     const std::int64_t groups = ceil_div(unit.rows, tallest);
+    call.apart = sliver == lanes && !wide;
     set_columns(unit, column, columns, direct, &call);
     if (call.next != call.next_end) set_next_columns(*next, column, &call);
     const bool packs_on_the_way = kernels_.packs_on_the_way && choice_.b_plain && columns % lanes == 0 &&

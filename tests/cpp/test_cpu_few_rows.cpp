@@ -145,6 +145,30 @@ TEST_P(CpuFewRows, ZerosOfALargeResultAreAllThere) {
   }
 }
 
+// Masks that keep many narrow blocks side by side: micro-tiles wider than a sliver of packed B.
+TEST_P(CpuFewRows, OneRowHasWideTilesOfNarrowBlocks) {
+  for (std::uint64_t seed = 0; seed < 24; ++seed) {
+    Random random(seed);
+    Case test;
+    test.block_size = pick(random, {16, 32});
+    const std::int64_t N = pick(random, {80, 256, 1000}), K = pick(random, {40, 512});
+    const Dtype dtype = random() % 2 ? Dtype::float32 : Dtype::float64;
+    test.a = make_strided(random, {1, K}, dtype, true);
+    test.b = make_strided(random, {K, N}, dtype, true);
+    fill(random, test.a);
+    fill(random, test.b);
+    const std::int64_t nb = core::ceil_div(N, test.block_size.n), kb = core::ceil_div(K, test.block_size.k);
+    Strided mask = make_strided(random, random() % 2 ? Dims{kb, nb} : Dims{1, nb}, Dtype::bool_, true);
+    for_each_index(mask.view.shape,
+                   [&](const auto& index) { store(element(mask.view, index), Dtype::bool_, random() % 32 != 0); });
+    (mask.view.shape[0] == kb ? test.mask_rhs : test.mask_out) = mask;
+    test.out = make_strided(random, {1, N}, dtype, true);
+    const core::Canonical c = core::canonicalize(test.problem(), test.result());
+    cpu::run_with(c, *GetParam(), 1);
+    ASSERT_EQ(verify(c), "") << "seed " << seed;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(, CpuFewRows, testing::ValuesIn(cpu::runnable_kernel_sets()),
                          [](const auto& info) { return std::string(info.param->name); });
 
