@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "cuda/simt/direct.hpp"
 #include "cuda/sm80/tf32.hpp"
 #include "cuda/sm90/choose.hpp"
 #include "cuda/sm90/small.hpp"
@@ -23,6 +24,7 @@ constexpr std::int64_t kLeastSplitK = 256;  // elements of k that are worth a ti
 constexpr std::int64_t kJoinedK = 64;
 constexpr int kMaxStages = 8;
 constexpr double kMostProductsOfSmall = 0x1p28;  // of the whole batch; measured: at 1024^3 persistent tiles are faster
+constexpr double kMostProductsOfSmall32 = 0x1p27;
 constexpr double kMostProductsOfTiny = 0x1p24;
 constexpr std::int64_t kMostDirectK = 2048;
 constexpr double kLeastProductsToPlan = 0x1p31;
@@ -230,25 +232,33 @@ Choice with_operands(const Canonical& canonical) {
   return choice;
 }
 
-/// What the kernels need that read the masks' bytes themselves: 16-bit elements and nothing to scale.
+/// What the kernels need that read the masks' bytes themselves: vectors, and nothing to scale.
 bool may_read_masks(const Canonical& canonical, const Choice& choice) {
   const auto is_bool = [](const Operand& mask) { return !mask.present() || mask.dtype == Dtype::bool_; };
-  return !canonical.x.present() && (choice.element == Dtype::float16 || choice.element == Dtype::bfloat16) &&
-         choice.a.vectors && choice.b.vectors && is_bool(canonical.mask_out) && is_bool(canonical.mask_lhs) &&
-         is_bool(canonical.mask_rhs);
+  return !canonical.x.present() && choice.a.vectors && choice.b.vectors && is_bool(canonical.mask_out) &&
+         is_bool(canonical.mask_lhs) && is_bool(canonical.mask_rhs);
+}
+
+bool is_16_bit(const Choice& choice) { return choice.element == Dtype::float16 || choice.element == Dtype::bfloat16; }
+
+Kernel direct_kernel(Dtype element, TileKind kind) {
+  return element == Dtype::float32 ? simt::direct_kernel() : sm80::direct_kernel(element, kind);
 }
 
 /// Whether the kernel for small problems takes the call; see direct.cuh.
 bool is_small(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
-  const int shared = sm80::direct_kernel(choice.element, TileKind::wide).stage_bytes + 8 * sm80::kMostDirectBlocks;
+  const bool is_32 = choice.element == Dtype::float32 && !choice.tf32;
+  if (!is_16_bit(choice) && !is_32) return false;
+  const int shared = direct_kernel(choice.element, TileKind::wide).stage_bytes + 8 * sm80::kMostDirectBlocks;
   return limits.family != Family::sm90 && shared + 1024 <= limits.shared_bytes_per_block &&
-         may_read_masks(canonical, choice) && products_of(canonical) <= kMostProductsOfSmall &&
+         may_read_masks(canonical, choice) &&
+         products_of(canonical) <= (is_32 ? kMostProductsOfSmall32 : kMostProductsOfSmall) &&
          canonical.k.extent <= kMostDirectK && canonical.k.count() <= sm80::kMostDirectBlocks;
 }
 
 Kernel small_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
-  const Kernel kernel = sm80::direct_kernel(choice.element, TileKind::wide);
-  return tiles_of(canonical, kernel) < limits.sms ? sm80::direct_kernel(choice.element, TileKind::small) : kernel;
+  const Kernel kernel = direct_kernel(choice.element, TileKind::wide);
+  return tiles_of(canonical, kernel) < limits.sms ? direct_kernel(choice.element, TileKind::small) : kernel;
 }
 
 /// Hopper's kernel for small problems, whose tiles all run at one time; none where it does not take the call.
@@ -256,7 +266,7 @@ Kernel hopper_small_kernel(const Canonical& canonical, const Choice& choice, con
   if (limits.capability != 90 || !limits.hopper_code || limits.family != Family::best) return {};
   if (products_of(canonical) <= kMostProductsOfTiny || canonical.m.extent <= sm80::kFewRows) return {};
   if (canonical.k.extent == 0 || canonical.k.extent > sm90::kMostSmallK) return {};
-  if (!may_read_masks(canonical, choice) || !sm90::operands_fit(canonical, choice)) return {};
+  if (!is_16_bit(choice) || !may_read_masks(canonical, choice) || !sm90::operands_fit(canonical, choice)) return {};
   for (const TileKind kind : {TileKind::small, TileKind::tall}) {
     const Kernel kernel = sm90::small_kernel(choice.element, kind);
     if (tiles_of(canonical, kernel) <= limits.sms) return kernel;
@@ -281,10 +291,10 @@ void choose_small(const Canonical& canonical, const Kernel& kernel, Choice& choi
 
 /// Whether the kernel for few rows takes the call; see few_rows.cuh for its limits.
 bool has_few_rows(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
-  return limits.family != Family::sm90 && canonical.m.extent <= sm80::kFewRows && may_read_masks(canonical, choice) &&
-         canonical.n.block >= 64 && canonical.k.block >= (choice.b.k_major ? 32 : 16) && choice.a.k_major &&
-         canonical.n.extent % 8 == 0 && canonical.k.extent % 8 == 0 && canonical.n.extent > 64 &&
-         canonical.k.count() < 1 << 27;
+  return limits.family != Family::sm90 && canonical.m.extent <= sm80::kFewRows && is_16_bit(choice) &&
+         may_read_masks(canonical, choice) && canonical.n.block >= 64 &&
+         canonical.k.block >= (choice.b.k_major ? 32 : 16) && choice.a.k_major && canonical.n.extent % 8 == 0 &&
+         canonical.k.extent % 8 == 0 && canonical.n.extent > 64 && canonical.k.count() < 1 << 27;
 }
 
 /// Every live block of b once, at the speed of memory; k is split until every processor reads.

@@ -214,6 +214,13 @@ TEST(CudaChoose, SmallProblemsTakeOneLaunch) {
   EXPECT_TRUE(choose(c, {}).direct);
   c.mask_lhs = mask(Dtype::float32);
   EXPECT_FALSE(choose(c, {}).direct);
+  core::Canonical c32 = canonical(64, 64, 64, Dtype::float32, 32);
+  c32.mask_rhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c32, {}).choosing.kernel.name, "simt float32 direct 32x32");
+  EXPECT_EQ(choose(c32, {}).workspace.bytes, 0);
+  EXPECT_FALSE(choose(canonical(1024, 1024, 1024, Dtype::float32), {}).direct);
+  c32.precision = Precision::tf32;
+  EXPECT_FALSE(choose(c32, {}).direct);
 }
 
 TEST(CudaChoose, OddStridesAreReadElementByElement) {

@@ -1,5 +1,6 @@
 // The kernels for small problems.
 #include "cuda/sm80/direct.cuh"
+#include "cuda/sm80/multiply_16.cuh"
 
 namespace maskmm::cuda::sm80 {
 namespace {

@@ -1,4 +1,5 @@
-// float16 and bfloat16 for small problems, where the time is latency: one launch, which reads the masks' bytes itself.
+// float16, bfloat16 and float32 for small problems, where the time is latency: one launch, which reads the masks' bytes
+// itself.
 //
 // Roles: a thread block has one tile. All its warps list the live k blocks. Then groups of warps take the stages of k
 // in turn, each with all of the tile: all warps of a group load and all multiply, the copies of kAhead stages being
@@ -7,8 +8,9 @@
 // kMostDirectBlocks blocks along k, operands in aligned 16-byte vectors.
 #pragma once
 
+#include "cuda/kernel.cuh"
 #include "cuda/sm80/direct.hpp"
-#include "cuda/sm80/multiply_16.cuh"
+#include "cuda/sm80/ptx.cuh"
 
 namespace maskmm::cuda::sm80 {
 
@@ -18,7 +20,8 @@ struct Direct {
   using Element = typename Multiply::Element;
   static constexpr int kGroups = kGroups_, kGroupThreads = 32 * Shape::kMultiplyWarps;
   static constexpr int kThreads = kGroups * kGroupThreads;
-  static constexpr int kStageK = kStageKBytes / 2;
+  static constexpr int kSize = sizeof(Element), kPerVector = 16 / kSize;
+  static constexpr int kStageK = kStageKBytes / kSize, kLog2StageK = kSize == 2 ? 6 : 5;
   static constexpr int kBytesA = Shape::kRows * kStageKBytes, kBytesB = Shape::kColumns * kStageKBytes;
   static constexpr int kAhead = kGroups == 1 ? 5 : 2, kStages = kAhead + 1;
   static constexpr int kStageBytes = kBytesA + kBytesB, kRingBytes = kStages * kStageBytes;
@@ -46,25 +49,27 @@ struct Direct {
 
   __device__ int stages() const {
     const int per_stage = kStageK >> part_shift;
-    return ((length << parts_shift) + per_stage - 1) >> (6 - part_shift);
+    return ((length << parts_shift) + per_stage - 1) >> (kLog2StageK - part_shift);
   }
 
-  static __device__ int bytes_inside(std::int64_t left) { return left >= 8 ? 16 : left <= 0 ? 0 : int(left) * 2; }
+  static __device__ int bytes_inside(std::int64_t left) {
+    return left >= kPerVector ? 16 : left <= 0 ? 0 : int(left) * kSize;
+  }
 
   /// This thread's copies of one operand. kFirstBit: where its live lines begin.
   template <int kLines, int kFirstBit>
   __device__ void load(const Source& source, const std::byte* base, int lines_left, int stage, std::uint32_t to) const {
-    const int first_part = stage << (6 - part_shift), thread = static_cast<int>(threadIdx.x % kGroupThreads);
+    const int first_part = stage << (kLog2StageK - part_shift), thread = static_cast<int>(threadIdx.x % kGroupThreads);
     if (source.k_major) {  // one vector of k, in every kStep-th line
       constexpr int kStep = kGroupThreads / 8;
-      const int k_in_stage = thread % 8 * 8;
+      const int k_in_stage = thread % 8 * kPerVector;
       unsigned live;
       const std::int64_t k =
           part(first_part + (k_in_stage >> part_shift), live) + (k_in_stage & ((1 << part_shift) - 1));
       live >>= kFirstBit;
       const int bytes = bytes_inside(params.k - k);
       const int first = thread / 8;
-      const std::byte* from = base + k * 2 + first * source.line_stride;
+      const std::byte* from = base + k * kSize + first * source.line_stride;
       const std::int64_t step = kStep * source.line_stride;
       to += first * kStageKBytes + ((thread % 8 ^ swizzle<Element>(first)) << 4);
       static_assert(kStep % 8 == 0);
@@ -75,9 +80,9 @@ struct Direct {
         from += step;
       }
     } else {  // one vector of lines, in every kStep-th k
-      constexpr int kVectors = kLines / 8, kStep = kGroupThreads / kVectors;
+      constexpr int kVectors = kLines / kPerVector, kStep = kGroupThreads / kVectors;
       const int vector = thread % kVectors, first = thread / kVectors;
-      const int bytes = bytes_inside(lines_left - vector * 8);
+      const int bytes = bytes_inside(lines_left - vector * kPerVector);
       base += vector * 16;
 #pragma unroll
       for (int i = 0; i < kStageK; i += kStep) {
@@ -85,8 +90,8 @@ struct Direct {
         unsigned live;
         const std::int64_t k =
             part(first_part + (k_in_stage >> part_shift), live) + (k_in_stage & ((1 << part_shift) - 1));
-        if (!(live >> (kFirstBit + vector / 2) & 1)) continue;
-        const std::uint32_t place = k_in_stage * (kLines * 2) + ((vector ^ (k_in_stage & (kVectors - 1))) << 4);
+        if (!(live >> (kFirstBit + vector * kPerVector / 16) & 1)) continue;
+        const std::uint32_t place = k_in_stage * (kLines * kSize) + ((vector ^ (k_in_stage & (kVectors - 1))) << 4);
         ptx::copy_16(to + place, base + k * source.k_stride, k < params.k ? bytes : 0);
       }
     }
@@ -180,8 +185,7 @@ __global__ void __launch_bounds__(Direct<Multiply, kGroups>::kThreads)
   const Tile tile = tile_of_block(params.schedule, Shape::kRows, Shape::kColumns);
   unsigned kept;
   const int length = list_live<Work>(all, tile, list, &kept);
-  constexpr int kLog2 = 6;
-  const int part_shift = params.block_k < kLog2 ? params.block_k : kLog2;
+  const int part_shift = params.block_k < Work::kLog2StageK ? params.block_k : Work::kLog2StageK;
   const Work work{params, tile, list, length, part_shift, params.block_k - part_shift};
 
   const std::byte* a =
@@ -228,7 +232,7 @@ __global__ void __launch_bounds__(Direct<Multiply, kGroups>::kThreads)
 #pragma unroll 1
     for (int part = 0; part << part_shift < Work::kStageK; ++part) {
       unsigned lines;
-      work.part((stage << (6 - part_shift)) + part, lines);
+      work.part((stage << (Work::kLog2StageK - part_shift)) + part, lines);
       const unsigned pairs =
           __ballot_sync(kAllLanes, answers && (lines >> (8 + row_bit) & 1) && (lines >> (12 + column_bit) & 1));
       if (pairs == 0) continue;

@@ -23,8 +23,9 @@ struct FewRows {
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kSteps = kLayoutB == Layout::line_major ? 1 : 2;  // of 16 of k in a unit
   static constexpr int kUnitK = 16 * kSteps;
-  static constexpr int kUnits = 4 / kSteps;  // that a warp has under way
-  static constexpr int kSharedBytes = kWarps * kFewRows * kFewRowsColumns * 4;
+  static constexpr int kUnits = 4 / kSteps;           // that a warp has under way
+  static constexpr int kPitch = kFewRowsColumns + 8;  // of a row of sums: a warp's stores meet no bank twice
+  static constexpr int kSharedBytes = kWarps * kFewRows * kPitch * 4;
   using Sums = float[8][4];
 
   /// What one lane has of a unit: 16 bytes of b for each of 4 (8) rows of k (groups of 8 columns); a's part.
@@ -96,9 +97,9 @@ struct FewRows {
     }
   }
 
-  /// The column of the tile that element `c` (0 or 1) of this lane's pair in tile j of 8 columns belongs to.
-  __device__ int column_of(int j, int c) const {
-    return kLayoutB == Layout::line_major ? (2 * t + c) * 8 + j : j * 8 + 2 * t + c;
+  /// The column of the tile that column `c` of tile j of 8 belongs to, place = 8 j + c.
+  __device__ static int column_of(int place) {
+    return kLayoutB == Layout::line_major ? place % 8 * 8 + place / 8 : place;
   }
 };
 
@@ -173,22 +174,26 @@ __global__ void __launch_bounds__(FewRows<Element, kLayoutB>::kThreads, 1)
     }
 
     auto* all = reinterpret_cast<float*>(shared);
-    float* mine = all + warp * kFewRows * kFewRowsColumns;
+    constexpr int kWarpSums = kFewRows * Work::kPitch;
+    float* mine = all + warp * kWarpSums + work.g * Work::kPitch + 2 * work.t;
+    const int rows = static_cast<int>(params.m);
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
+    for (int half = 0; half < 2; ++half) {
+      if (half * 8 >= rows) break;
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        mine[(work.g + e / 2 * 8) * kFewRowsColumns + work.column_of(j, e % 2)] = sums[j][e];
+      for (int j = 0; j < 8; ++j) {
+        *reinterpret_cast<float2*>(mine + half * 8 * Work::kPitch + j * 8) =
+            make_float2(sums[j][2 * half], sums[j][2 * half + 1]);
       }
     }
     __syncthreads();
-    const int rows = static_cast<int>(params.m);
     for (int i = threadIdx.x; i < rows * kFewRowsColumns; i += Work::kThreads) {
-      const int row = i / kFewRowsColumns, column = i % kFewRowsColumns;
+      const int row = i / kFewRowsColumns, place = i % kFewRowsColumns, column = Work::column_of(place);
       if (column >= work.columns_left) continue;
-      float sum = all[i];
+      const float* parts = all + row * Work::kPitch + place;
+      float sum = parts[0];
 #pragma unroll
-      for (int w = 1; w < Work::kWarps; ++w) sum += all[w * kFewRows * kFewRowsColumns + i];
+      for (int w = 1; w < Work::kWarps; ++w) sum += parts[w * kWarpSums];
       if (params.partial) {  // -0: see Epilogue
         params.partial[((tile.split * params.batch_size + tile.batch) * params.m + row) * params.n + tile.column +
                        column] = any ? sum + 0.0f : -0.0f;
