@@ -27,6 +27,7 @@ constexpr double kMostProductsOfSmall = 0x1p28;  // of the whole batch; measured
 constexpr double kMostProductsOfSmall32 = 0x1p27;
 constexpr double kMostProductsOfTiny = 0x1p24;
 constexpr std::int64_t kMostDirectK = 2048;
+constexpr std::int64_t kLeastKOfMoreRows = 2048;
 constexpr double kLeastProductsToPlan = 0x1p31;
 constexpr double kMostBlocksToPlan = 0x1p24;
 constexpr std::int64_t kMostTilesToPlan = 1 << 18;
@@ -291,7 +292,12 @@ void choose_small(const Canonical& canonical, const Kernel& kernel, Choice& choi
 
 /// Whether the kernel for few rows takes the call; see few_rows.cuh for its limits.
 bool has_few_rows(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
-  return limits.family != Family::sm90 && canonical.m.extent <= sm80::kFewRows && is_16_bit(choice) &&
+  if (!is_16_bit(choice) || canonical.m.extent > sm80::kMoreRows) return false;
+  const bool one_row_of_blocks =
+      canonical.m.count() == 1 || !(canonical.mask_out.present() || canonical.mask_lhs.present());
+  const int shared = sm80::few_rows_kernel(choice.element, choice.b.k_major, canonical.m.extent).shared_bytes;
+  const bool pays = canonical.m.extent <= sm80::kFewRows || canonical.k.extent >= kLeastKOfMoreRows;
+  return limits.family != Family::sm90 && one_row_of_blocks && pays && shared + 8192 <= limits.shared_bytes_per_block &&
          may_read_masks(canonical, choice) && canonical.n.block >= 64 &&
          canonical.k.block >= (choice.b.k_major ? 32 : 16) && choice.a.k_major && canonical.n.extent % 8 == 0 &&
          canonical.k.extent % 8 == 0 && canonical.n.extent > 64 && canonical.k.count() < 1 << 27;
@@ -299,11 +305,11 @@ bool has_few_rows(const Canonical& canonical, const Choice& choice, const Device
 
 /// Every live block of b once, at the speed of memory; k is split until every processor reads.
 void choose_few_rows(const Canonical& canonical, const DeviceLimits& limits, Choice& choice) {
-  choice.few_rows = sm80::few_rows_kernel(choice.element, choice.b.k_major);
+  choice.few_rows = sm80::few_rows_kernel(choice.element, choice.b.k_major, canonical.m.extent);
   Launch& launch = choice.choosing;
   launch.kernel.name = choice.few_rows.name;
   launch.kernel.threads = choice.few_rows.threads;
-  launch.kernel.rows = sm80::kFewRows, launch.kernel.columns = sm80::kFewRowsColumns;
+  launch.kernel.rows = choice.few_rows.rows, launch.kernel.columns = sm80::kFewRowsColumns;
   launch.kernel.blocks_per_sm = 1;
   Schedule& schedule = launch.schedule;
   const std::int64_t k_blocks = canonical.k.count();
@@ -314,7 +320,8 @@ void choose_few_rows(const Canonical& canonical, const DeviceLimits& limits, Cho
   schedule.tiles_n = ceil_div(canonical.n.extent, sm80::kFewRowsColumns);
   schedule.total = schedule.tiles_n * schedule.splits * canonical.batch_size;
   launch.blocks = std::min<std::int64_t>(schedule.total, std::int64_t{limits.sms} * 16);
-  choice.reason = "at most 16 rows: live blocks of " + std::string(canonical.swapped ? "a" : "b") + " are read once";
+  choice.reason = "at most " + std::to_string(choice.few_rows.rows) + " rows: live blocks of " +
+                  std::string(canonical.swapped ? "a" : "b") + " are read once";
   if (schedule.splits > 1) {
     choice.reason += "; k in " + std::to_string(schedule.splits) + " parts, summed in order";
   }

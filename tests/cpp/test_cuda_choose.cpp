@@ -187,6 +187,11 @@ TEST(CudaChoose, FewRowsReadBOnce) {
   c.n.block = 32;
   EXPECT_EQ(choose(c, {}).few_rows.function, nullptr) << "its columns lie in one block";
   EXPECT_EQ(choose(canonical(16, 1024, 8192, Dtype::bfloat16), {}).choosing.schedule.splits, 8);
+  core::Canonical more = canonical(64, 8192, 8192, Dtype::float16);
+  more.mask_lhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(more, {}).few_rows.name, "sm80 float16 64 rows");
+  more.m.block = 32;
+  EXPECT_EQ(choose(more, {}).few_rows.function, nullptr) << "its rows lie in one block";
   // b with few columns: the same with the roles swapped, where its k is contiguous.
   core::Canonical columns = canonical(8192, 16, 8192, Dtype::bfloat16);
   columns.b.row_stride_bytes = 2, columns.b.col_stride_bytes = 8192 * 2;

@@ -1,4 +1,4 @@
-// float16 and bfloat16 where the result has at most 16 rows: every live block of b is read once, at the speed of
+// float16 and bfloat16 where the result has at most 16 or 64 rows: every live block of b is read once, at the speed of
 // memory.
 //
 // Roles: a thread block has 64 columns of the result (one part of a split k). It lists the live k blocks of its columns
@@ -17,21 +17,22 @@ namespace maskmm::cuda::sm80 {
 
 constexpr int kFewRowsListed = 1024;  // k blocks that are listed at a time
 
-template <class Element, Layout kLayoutB>
+template <class Element, Layout kLayoutB, int kRows>
 struct FewRows {
-  static constexpr int kWarps = 16;
+  static constexpr int kSets = kRows / 16;  // of 16 rows, which share what is read of b
+  static constexpr int kWarps = kSets == 1 ? 16 : 8;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kSteps = kLayoutB == Layout::line_major ? 1 : 2;  // of 16 of k in a unit
   static constexpr int kUnitK = 16 * kSteps;
-  static constexpr int kUnits = 4 / kSteps;           // that a warp has under way
-  static constexpr int kPitch = kFewRowsColumns + 8;  // of a row of sums: a warp's stores meet no bank twice
-  static constexpr int kSharedBytes = kWarps * kFewRows * kPitch * 4;
-  using Sums = float[8][4];
+  static constexpr int kUnits = (kSets == 1 ? 4 : 2) / kSteps;  // that a warp has under way
+  static constexpr int kPitch = kFewRowsColumns + 8;            // of a row of sums: a warp's stores meet no bank twice
+  static constexpr int kSharedBytes = kWarps * kRows * kPitch * 4;
+  using Sums = float[kSets][8][4];
 
   /// What one lane has of a unit: 16 bytes of b for each of 4 (8) rows of k (groups of 8 columns); a's part.
   struct Unit {
     uint4 b[4 * kSteps];
-    unsigned a[kSteps][4];
+    unsigned a[kSets][kSteps][4];
   };
 
   const FewRowsParams& params;
@@ -57,16 +58,18 @@ struct FewRows {
       }
     }
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const bool there = inside && g + half * 8 < params.m;
-      const std::byte* from = a + half * 8 * params.a.line_stride + (k + t * 4 * kSteps) * 2;
+    for (int row = 0; row < kRows; row += 8) {
+      unsigned (&to)[kSteps][4] = unit.a[row / 16];
+      const int half = row / 8 % 2;
+      const bool there = inside && g + row < params.m;
+      const std::byte* from = a + row * params.a.line_stride + (k + t * 4 * kSteps) * 2;
       if constexpr (kSteps == 1) {
         const uint2 v = there ? *reinterpret_cast<const uint2*>(from) : make_uint2(0, 0);
-        unit.a[0][half] = v.x, unit.a[0][half + 2] = v.y;
+        to[0][half] = v.x, to[0][half + 2] = v.y;
       } else {
         const uint4 v = there ? *reinterpret_cast<const uint4*>(from) : zeros;
-        unit.a[0][half] = v.x, unit.a[0][half + 2] = v.y;
-        unit.a[1][half] = v.z, unit.a[1][half + 2] = v.w;
+        to[0][half] = v.x, to[0][half + 2] = v.y;
+        to[1][half] = v.z, to[1][half + 2] = v.w;
       }
     }
   }
@@ -92,7 +95,10 @@ struct FewRows {
       for (int j = 0; j < 4; ++j) {
         unsigned fragment[4];
         fragments(unit, step, j, fragment);
-        ptx::multiply_16x16x16<Element>(sums[2 * j], sums[2 * j + 1], unit.a[step], fragment);
+#pragma unroll
+        for (int set = 0; set < kSets; ++set) {
+          ptx::multiply_16x16x16<Element>(sums[set][2 * j], sums[set][2 * j + 1], unit.a[set][step], fragment);
+        }
       }
     }
   }
@@ -133,15 +139,15 @@ __device__ int list_live(const FewRowsParams& params, const Tile& tile, int begi
   return length;
 }
 
-template <class Element, Layout kLayoutB>
-__global__ void __launch_bounds__(FewRows<Element, kLayoutB>::kThreads, 1)
+template <class Element, Layout kLayoutB, int kRows>
+__global__ void __launch_bounds__(FewRows<Element, kLayoutB, kRows>::kThreads, 1)
     few_rows_kernel(const __grid_constant__ FewRowsParams params) {
-  using Work = FewRows<Element, kLayoutB>;
+  using Work = FewRows<Element, kLayoutB, kRows>;
   extern __shared__ __align__(16) std::byte shared[];
   __shared__ int list[kFewRowsListed];
   const int warp = threadIdx.x / 32;
   for (std::int64_t index = blockIdx.x; index < params.schedule.total; index += gridDim.x) {
-    const Tile tile = tile_at(params.schedule, index, kFewRows, kFewRowsColumns);
+    const Tile tile = tile_at(params.schedule, index, kRows, kFewRowsColumns);
     Work work{params};
     work.a = params.a.data + batch_offset(params.batch, params.a.batch, tile.batch) + work.g * params.a.line_stride;
     work.b =
@@ -174,16 +180,17 @@ __global__ void __launch_bounds__(FewRows<Element, kLayoutB>::kThreads, 1)
     }
 
     auto* all = reinterpret_cast<float*>(shared);
-    constexpr int kWarpSums = kFewRows * Work::kPitch;
+    constexpr int kWarpSums = kRows * Work::kPitch;
     float* mine = all + warp * kWarpSums + work.g * Work::kPitch + 2 * work.t;
     const int rows = static_cast<int>(params.m);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (half * 8 >= rows) break;
+    for (int row = 0; row < kRows; row += 8) {
+      if (row >= rows) break;
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        *reinterpret_cast<float2*>(mine + half * 8 * Work::kPitch + j * 8) =
-            make_float2(sums[j][2 * half], sums[j][2 * half + 1]);
+        const float (&pair)[4] = sums[row / 16][j];
+        *reinterpret_cast<float2*>(mine + row * Work::kPitch + j * 8) =
+            row % 16 == 0 ? make_float2(pair[0], pair[1]) : make_float2(pair[2], pair[3]);
       }
     }
     __syncthreads();
@@ -213,10 +220,11 @@ __global__ void __launch_bounds__(FewRows<Element, kLayoutB>::kThreads, 1)
   }
 }
 
-template <class Element, Layout kLayoutB>
+template <class Element, Layout kLayoutB, int kRows>
 FewRowsKernel few_rows_kernel_of(const char* name) {
-  using Work = FewRows<Element, kLayoutB>;
-  return {reinterpret_cast<const void*>(&few_rows_kernel<Element, kLayoutB>), name, Work::kThreads, Work::kSharedBytes};
+  using Work = FewRows<Element, kLayoutB, kRows>;
+  return {reinterpret_cast<const void*>(&few_rows_kernel<Element, kLayoutB, kRows>), name, kRows, Work::kThreads,
+          Work::kSharedBytes};
 }
 
 }  // namespace maskmm::cuda::sm80

@@ -5,8 +5,8 @@
 
 namespace maskmm::cuda::sm80 {
 
-constexpr int kFewRowsColumns = 64;  // of a thread block
-constexpr int kFewRows = 16;         // at most
+constexpr int kFewRowsColumns = 64;           // of a thread block
+constexpr int kFewRows = 16, kMoreRows = 64;  // at most
 
 struct FewRowsParams {
   std::int64_t m, n, k;  // elements
@@ -24,10 +24,10 @@ struct FewRowsParams {
 struct FewRowsKernel {
   const void* function;  // takes a FewRowsParams
   const char* name;
-  int threads, shared_bytes;
+  int rows, threads, shared_bytes;
 };
 
-/// For float16 or bfloat16.
-FewRowsKernel few_rows_kernel(Dtype dtype, bool b_k_major);
+/// For float16 or bfloat16 and up to kFewRows or kMoreRows rows.
+FewRowsKernel few_rows_kernel(Dtype dtype, bool b_k_major, std::int64_t rows);
 
 }  // namespace maskmm::cuda::sm80
