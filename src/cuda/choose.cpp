@@ -296,7 +296,8 @@ bool has_few_rows(const Canonical& canonical, const Choice& choice, const Device
   const bool one_row_of_blocks =
       canonical.m.count() == 1 || !(canonical.mask_out.present() || canonical.mask_lhs.present());
   const int shared = sm80::few_rows_kernel(choice.element, choice.b.k_major, canonical.m.extent).shared_bytes;
-  const bool pays = canonical.m.extent <= sm80::kFewRows || canonical.k.extent >= kLeastKOfMoreRows;
+  const bool masked = canonical.mask_out.present() || canonical.mask_lhs.present() || canonical.mask_rhs.present();
+  const bool pays = canonical.m.extent <= sm80::kFewRows || (masked && canonical.k.extent >= kLeastKOfMoreRows);
   return limits.family != Family::sm90 && one_row_of_blocks && pays && shared + 8192 <= limits.shared_bytes_per_block &&
          may_read_masks(canonical, choice) && canonical.n.block >= 64 &&
          canonical.k.block >= (choice.b.k_major ? 32 : 16) && choice.a.k_major && canonical.n.extent % 8 == 0 &&
