@@ -83,13 +83,17 @@ std::int64_t choose_k_parts(const Canonical& c, std::int64_t K, std::int64_t pan
 }
 
 /// Whether few rows walk along the rows of B instead of down its columns. A B from memory is read faster so: a page
-/// holds many blocks that are neighbours.
-bool walks_along_rows(const Canonical& c, const Choice& choice, std::int64_t micro_rows) {
+/// holds many blocks that are neighbours. One row adds to its sums where its tiles would be narrow, or where rows of B
+/// are live as a whole.
+void choose_along_rows(const Canonical& c, std::int64_t micro_rows, Choice* choice) {
   constexpr std::int64_t kLeastBytes = std::int64_t{32} << 20;
   const auto size = static_cast<std::int64_t>(size_of(c.b.dtype));
-  const bool narrow = c.mask_rhs.present() && c.n.block < std::max<std::int64_t>(32, choice.micro_columns);
-  return choice.streams_b && choice.b_plain && !choice.dot && !narrow && c.m.extent <= micro_rows &&
-         c.n.extent * c.k.extent * size >= kLeastBytes;
+  const bool is_large = c.n.extent * c.k.extent * size >= kLeastBytes;
+  if (!is_large || !choice->streams_b || !choice->b_plain || choice->dot || c.m.extent > micro_rows) return;
+  const bool narrow = c.mask_rhs.present() && c.n.block < std::max<std::int64_t>(32, choice->micro_columns);
+  const bool whole = !c.mask_rhs.present() && !c.mask_out.present();
+  choice->adds_row = (narrow || whole) && c.m.extent == 1 && choice->a_in_place && choice->pairs == nullptr;
+  choice->along_rows = choice->adds_row || !narrow;
 }
 
 template <class T>
@@ -117,7 +121,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const bool is_foreseen = !k_has_gaps && !choice->a_down;
   choice->chunk = is_foreseen && !choice->streams_b ? kernels.long_chunk : kernels.chunk;
 
-  choice->along_rows = walks_along_rows(c, *choice, kernels.rows[kernels.vectors]);
+  choose_along_rows(c, kernels.rows[kernels.vectors], choice);
   // One row is read at the speed of memory: of long pieces of the rows of B, by the hardware's own prefetchers.
   choice->wide_rows = M == 1 && kernels.row_vectors > 0 && choice->b_plain && choice->pairs == nullptr && !choice->dot;
   const std::int64_t narrow = choice->tile_columns;
@@ -157,7 +161,8 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   // Of a short K a panel may be a quarter as large and still far wider: fewer walks through the masks and the rows.
   std::int64_t tiles = std::max(std::clamp<std::int64_t>(fitting, fewest, 8), std::min<std::int64_t>(fitting / 4, 64));
   if (choice->along_rows) {
-    tiles = std::max(least, kPanelBytes / 16 / (M * kSize * choice->tile_columns));  // sums stay in a near cache
+    const std::int64_t sums_bytes = choice->adds_row ? 32 << 10 : 256 << 10;  // of the first- or second-level cache
+    tiles = std::max(least, sums_bytes / (M * kSize * choice->tile_columns));
   } else if (choice->k_parts > 1) {
     const std::int64_t all = ceil_div(N, choice->tile_columns);
     tiles = ceil_div(all, ceil_div(all, 4 * least));

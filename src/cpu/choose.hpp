@@ -38,6 +38,7 @@ struct Choice {
   bool b_plain = false;         // rows of B are copied as they are
   bool streams_b = false;       // packed B holds one chunk of a tile and is used once
   bool along_rows = false;      // tiles side by side follow each other, few k at a time
+  bool adds_row = false;        // A is one row: rows of B where they are times its elements, added to sums
   bool gathers = false;         // a tile may have live blocks of columns that are not neighbours
   bool narrow = false;          // micro-tiles are one or two vectors wide, with kernels of their own
   bool wide_rows = false;       // A is one row: micro-tiles far wider than a sliver read B where it is

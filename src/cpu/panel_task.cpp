@@ -71,6 +71,10 @@ void PanelTask<T>::run(std::int64_t task) {
   if (choice_.keeps_sums) std::fill(sums_, sums_ + (i_end_ - i_begin_) * choice_.sums_ld, T(0));
   for (std::int64_t index = 0; index < choice_.part_ranges; ++index) {
     open_k_range(part_ * choice_.part_ranges + index);
+    if (choice_.adds_row) {
+      add_row();
+      continue;
+    }
     for (std::int64_t i = i_begin_, rows; i < i_end_; i += rows) {
       rows = rows_from(i);
       multiply_rows(i, rows);

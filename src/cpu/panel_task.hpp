@@ -46,9 +46,12 @@ class PanelTask {
     bool operator==(const Scale& other) const;
   };
 
+  static constexpr std::int64_t kMostStretches = 256;
+
   void locate(std::int64_t task);
   T* sums_of(std::int64_t task) const;
   void open_k_range(std::int64_t index);
+  void add_row();
   void multiply_rows(std::int64_t i, std::int64_t rows);
   void pack_a(std::int64_t bi, std::int64_t i, std::int64_t rows);
   bool kept(std::int64_t bi, std::int64_t bj) const;

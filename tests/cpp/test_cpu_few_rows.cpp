@@ -88,20 +88,25 @@ TEST_P(CpuFewRows, LongKIsCutAtTheSamePlacesForAnyThreads) {
 }
 
 TEST_P(CpuFewRows, WalkAlongTheRowsOfALargeB) {
-  for (const std::int64_t M : {1, 4}) {
-    Random random(static_cast<std::uint64_t>(M));
+  for (const int kind : {0, 1, 2, 3}) {
+    Random random(static_cast<std::uint64_t>(kind));
     Case test;
-    const Dtype dtype = M == 1 ? Dtype::float32 : Dtype::float64;
+    const std::int64_t M = kind == 0 ? 4 : 1, block = kind == 2 ? 16 : 64;
+    const Dtype dtype = kind % 2 != 0 ? Dtype::float32 : Dtype::float64;
     const std::int64_t K = 3085, N = (std::int64_t{32} << 20) / K / static_cast<std::int64_t>(size_of(dtype)) + 1;
-    test.block_size = BlockSize(16, 64, 128);
+    test.block_size = BlockSize(16, block, 128);
     test.a = make_strided(random, {M, K}, dtype, true);
     test.b = make_strided(random, {K, N}, dtype, true);
     fill(random, test.a);
     fill(random, test.b);
-    test.mask_rhs = make_mask(random, {core::ceil_div(K, 128), core::ceil_div(N, 64)}, Dtype::float32);
+    const std::int64_t blocks = core::ceil_div(K, 128);
+    if (kind != 3) test.mask_rhs = make_mask(random, {blocks, core::ceil_div(N, block)}, Dtype::float32);
+    if (kind > 1) test.mask_lhs = make_mask(random, {1, blocks}, Dtype::float32);
     test.out = make_strided(random, {M, N}, dtype, true);
     const core::Canonical c = core::canonicalize(test.problem(), test.result());
-    EXPECT_TRUE(cpu::choose(c, *GetParam(), 1).along_rows);
+    const cpu::Choice choice = cpu::choose(c, *GetParam(), 1);
+    EXPECT_TRUE(choice.along_rows);
+    EXPECT_EQ(choice.adds_row, kind > 1);
     cpu::run_with(c, *GetParam(), 1);
     EXPECT_EQ(verify(c), "");
     const std::vector<std::byte> first = test.out.memory;

@@ -9,6 +9,7 @@ namespace {
 constexpr int kVectorBytes = 32;
 
 #include "cpu/kernels/micro_kernel.inl"
+#include "cpu/kernels/one_row.inl"
 #include "cpu/kernels/packing.inl"
 #include "cpu/kernels/reduction.inl"
 
@@ -46,6 +47,7 @@ constexpr Kernels<T> make_kernels() {
   fill_wide_rows<MultiplyAdd<T>, 3, 12>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
+  kernels.add_row = add_row<T>;
   kernels.sum_products = sum_products<T>;
   return kernels;
 }

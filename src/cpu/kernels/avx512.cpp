@@ -9,6 +9,7 @@ namespace {
 constexpr int kVectorBytes = 64;
 
 #include "cpu/kernels/micro_kernel.inl"
+#include "cpu/kernels/one_row.inl"
 #include "cpu/kernels/packing.inl"
 #include "cpu/kernels/reduction.inl"
 #include "cpu/kernels/single_vector.inl"
@@ -57,6 +58,7 @@ constexpr Kernels<T> make_kernels() {
   }
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
+  kernels.add_row = add_row<T>;
   kernels.sum_products = sum_products<T>;
   return kernels;
 }

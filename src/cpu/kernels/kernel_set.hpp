@@ -77,6 +77,26 @@ struct PanelCopy {
   std::int64_t ldt;
 };
 
+/// Columns [j, j + columns) of rows of B, and what their products are multiplied by, as in MicroCall.
+template <class T>
+struct RowStretch {
+  std::int64_t j, columns;
+  T scale, scale_second;
+};
+
+/// Adds one row of A times some columns of rows of B, which are plain, to `sums`.
+template <class T>
+struct RowCall {
+  const T* a;
+  const void* b;  // column 0
+  std::int64_t ldb_bytes;
+  std::int64_t k;  // elements of A, rows of B
+  const RowStretch<T>* stretches;
+  const RowStretch<T>* stretches_end;
+  bool scaled;  // false: all scales are 1
+  T* sums;      // of column 0
+};
+
 /// Elements of a cache line: the step in which a micro-kernel walks k and prefetches.
 template <class T>
 inline constexpr int kStep = 64 / sizeof(T);
@@ -106,6 +126,7 @@ struct Kernels {
   int row_step = 1;              // micro-tiles are fastest with a multiple of so many rows
   void (*begin)();               // before the first micro-kernel of a task, on its thread; or null
   void (*end)();
+  void (*add_row)(const RowCall<T>&);
   void (*copy_panel)(const PanelCopy<T>&);  // from rows of T; of bfloat16, where elements are pairs
   /// to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns.
   void (*transpose)(const T* from, std::int64_t ldf, std::int64_t rows, std::int64_t columns, T* to, std::int64_t ldt);

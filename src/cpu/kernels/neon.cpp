@@ -9,6 +9,7 @@ namespace {
 constexpr int kVectorBytes = 16;
 
 #include "cpu/kernels/micro_kernel.inl"
+#include "cpu/kernels/one_row.inl"
 #include "cpu/kernels/packing.inl"
 #include "cpu/kernels/reduction.inl"
 
@@ -38,6 +39,7 @@ constexpr Kernels<T> make_kernels() {
   fill_rows<MultiplyAdd<T>, 4, 6>(kernels);
   kernels.copy_panel = copy_panel<T>;
   kernels.transpose = transpose<T>;
+  kernels.add_row = add_row<T>;
   kernels.sum_products = sum_products<T>;
   return kernels;
 }
