@@ -12,7 +12,7 @@ Kernel kernel(TileKind kind, Masks masks) {
     return kernel_of<Multiply32<Layout::k_major, kLayoutB, Square, Masks::scaling>>("simt float32 128x128 scaling");
   }
   if (kind == TileKind::small) {
-    return kernel_of<Multiply32<Layout::k_major, kLayoutB, TileShape<64, 64, 1, 2, 1, 4>, Masks::choosing>>(
+    return kernel_of<Multiply32<Layout::k_major, kLayoutB, TileShape<64, 64, 2, 2, 2, 2>, Masks::choosing>>(
         "simt float32 64x64");
   }
   return kernel_of<Multiply32<Layout::k_major, kLayoutB, Square, Masks::choosing>>("simt float32 128x128");

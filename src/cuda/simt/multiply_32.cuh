@@ -1,9 +1,9 @@
 // float32 by fused multiply-adds on the ordinary cores: products keep all their bits, Inf and the largest floats too.
 //
-// A warp has 64 rows and 32 or 64 columns of the result, a thread 8 rows and 8 or 16 columns of it. Lanes are 8 down by
-// 4 across. Four elements of k are multiplied at a time: an operand that lies k-major is read four k of a line at once,
-// one that lies line-major two rows or four columns of a k. Every read of a warp is free of bank conflicts, and a
-// square of 16 x 16 belongs to the same registers in every lane.
+// A warp has 64 or 32 rows and 32 columns of the result, a thread an eighth of the rows and 8 of the columns. Lanes are
+// 8 down by 4 across. Four elements of k are multiplied at a time: an operand that lies k-major is read four k of a
+// line at once, one that lies line-major two rows or four columns of a k. Every read of a warp is free of bank
+// conflicts, and a square of 16 x 16 belongs to the same registers in every lane.
 #pragma once
 
 #include "cuda/kernel.cuh"
@@ -18,18 +18,23 @@ struct Multiply32 {
   using Accumulator = float;
   static constexpr Masks kMasks = kMasks_;
   static constexpr int kI = Shape::kWarpRows, kJ = Shape::kWarpColumns;
-  static_assert(kI == 4 && (kJ == 2 || kJ == 4), "a warp has 64 rows and 32 or 64 columns");
+  static_assert((kI == 2 || kI == 4) && kJ == 2, "a warp has 32 or 64 rows and 32 columns");
   static constexpr int kMultiplyRegisters = 192, kLoadRegisters = 120;
   static constexpr unsigned kFullSlice = (1u << (kI * kJ)) - 1;
-  static constexpr int kRows = 8, kColumns = 4 * kJ;  // of a thread
-  static constexpr int kStep = 4;                     // elements of k that are held at a time
+  static constexpr int kRows = 2 * kI, kColumns = 4 * kJ;  // of a thread
+  static constexpr int kStep = 4;                          // elements of k that are held at a time
   using Sums = float[kRows][kColumns];
 
   static constexpr bool kIsSmall = Shape::kRows * Shape::kColumns <= 64 * 64;
   static constexpr int kBusyCost = kIsSmall ? 26 : 14, kIdleCost = kIsSmall ? 0 : 4;  // measured
 
+  /// Lanes i and i ^ 1 have the same rows, i and i ^ 2 the same columns: a read of 16 bytes a lane then takes 2 cycles,
+  /// else 4.
   __device__ Multiply32(const MultiplyParams&, int warp_row, int warp_column)
-      : warp_row_(warp_row), warp_column_(warp_column), down_(threadIdx.x >> 2 & 7), across_(threadIdx.x & 3) {}
+      : warp_row_(warp_row),
+        warp_column_(warp_column),
+        down_((threadIdx.x >> 1 & 1) | (threadIdx.x >> 2 & 6)),
+        across_((threadIdx.x & 1) | (threadIdx.x >> 1 & 2)) {}
 
   __device__ void clear() {
     clear(sums_);
@@ -88,10 +93,20 @@ struct Multiply32 {
     for (auto& row : sums) {
 #pragma unroll
       for (int c = 0; c < kColumns; c += 4) {
-        const float4 v = load_4(ptx::shared_address(&zeros));
+        const float4 v = load_zeros(ptx::shared_address(&zeros));
         row[c + 1] = v.x, row[c] = v.y, row[c + 3] = v.z, row[c + 2] = v.w;
       }
     }
+  }
+
+  /// As load_4, but one load does not serve for all.
+  static __device__ float4 load_zeros(std::uint32_t from) {
+    float4 value;
+    asm volatile("ld.volatile.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+                 : "r"(from)
+                 : "memory");
+    return value;
   }
 
   /// The sum, in a register that vector stores may choose freely.
