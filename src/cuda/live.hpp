@@ -8,7 +8,7 @@
 namespace maskmm::cuda {
 
 /// Words that Hopper's kernels count in.
-constexpr int kCounters = 4;
+constexpr int kCounters = 48;
 
 /// Contents of the masks that are present into bit rows and scales of the accumulating type. `counters`, unless null,
 /// become zeros.

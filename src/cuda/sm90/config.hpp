@@ -107,7 +107,10 @@ struct Gathered {
   GatheredTile* tiles;  // three lists of `capacity`
   unsigned* counts;     // of each
   int capacity;
+  unsigned* pace;  // see pace.cuh
 };
+
+inline constexpr int kPaceParts = 32;  // of k
 
 struct HopperParams {
   CUtensorMap a, b;

@@ -79,8 +79,8 @@ void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* work
   auto* counters = reinterpret_cast<unsigned*>(workspace + layout.counters);
   params.ticket_counter = counters + 3;
   if (launch.kernel.gathers) {
-    params.gathered = {reinterpret_cast<GatheredTile*>(workspace + layout.gathered), counters,
-                       layout.gathered_capacity};
+    params.gathered = {reinterpret_cast<GatheredTile*>(workspace + layout.gathered), counters, layout.gathered_capacity,
+                       counters + 16};
     check(launch_gather(multiply, params.gathered, stream), "the launch that gathers columns");
   }
   const int shared = launch.stages * launch.kernel.stage_bytes;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/sm90/order.cuh"
+#include "cuda/sm90/pace.cuh"
 #include "cuda/sm90/stage.cuh"
 #include "cuda/sm90/tickets.cuh"
 #include "cuda/sm90/walk.cuh"
@@ -30,17 +31,24 @@ struct Loader {
   __device__ void run() {
     const MultiplyParams& multiply = params.multiply;
     Walker<Config> walker;
+    const int part_blocks = (static_cast<int>(multiply.k_blocks) + kPaceParts - 1) / kPaceParts;
+    Pace pace{nullptr, part_blocks};
+    if constexpr (Config::kGathers) {
+      if (tickets.warp == 0 && order.needs_pace()) pace.passed = params.gathered.pace;
+    }
     constexpr bool kDot = Config::kFinish == Finish::dot;
     const int total = static_cast<int>(uniform(static_cast<unsigned>(order.total())));
     for (int index = tickets.first(); index < total; index = tickets.next()) {
       place = order.at(index);
       place.column += tickets.rank * Config::kColumns;
       open_tile();
+      if constexpr (Config::kGathers) pace.open(index, total, tickets.workers());
       walker.start(multiply, place);
       bool more = walker.next();
       const bool is_live = more;
       if (!more) slice(0, 0, StageState::kLast);
       while (more) {
+        if constexpr (Config::kGathers) pace.enter(walker.k_block);
         pass_others(walker);
         int k = walker.k_block << multiply.block_k;
         const int end = min(k + (1 << multiply.block_k), static_cast<int>(multiply.k));
@@ -51,6 +59,7 @@ struct Loader {
           k += Config::kBlock;
         } while (k < end);
       }
+      if constexpr (Config::kGathers) pace.close();
       if constexpr (kDot) {
         if (is_live) x_stages(walker.seen(columns & kAllColumns));
       }

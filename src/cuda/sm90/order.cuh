@@ -72,6 +72,13 @@ struct Order {
     return static_cast<int>(rows.by_weight != 0 ? params.multiply.schedule.total : params.tail.total);
   }
 
+  /// Whether most gathered tiles have one row, for whose products they bring the most, and there are waves enough that
+  /// these drift apart: see pace.cuh.
+  __device__ bool needs_pace() const {
+    const int tiles = gathered_tiles();
+    return 2 * static_cast<int>(params.gathered.counts[2]) > tiles && tiles > 5 * workers();
+  }
+
   __device__ Place at(int index) const {
     if constexpr (Config::kGathers) return gathered_at(index);
     const Schedule& schedule = params.multiply.schedule;
