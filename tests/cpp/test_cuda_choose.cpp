@@ -106,14 +106,14 @@ TEST(CudaChoose, HopperHasBlocksOf32) {
   c.mask_lhs = mask(Dtype::bool_);
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x192 blocks of 32");
   c.mask_rhs = mask(Dtype::bool_);
-  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x192 blocks of 32, any masks");
   c.mask_lhs = {};
   EXPECT_TRUE(orient(c, {}).swapped);
   c.mask_rhs = {};
   c.mask_out = mask(Dtype::bool_);
   EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x256 gathered");
   c.mask_lhs = mask(Dtype::bool_);
-  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm80 bfloat16 128x256");
+  EXPECT_STREQ(choose(c, {}).choosing.kernel.name, "sm90 192x192 blocks of 32, any masks");
 }
 
 TEST(CudaChoose, HopperLeavesSmallResults) {

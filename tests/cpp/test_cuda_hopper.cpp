@@ -163,6 +163,33 @@ TEST_F(CudaHopper, BlocksOf32) {
   }
 }
 
+TEST_F(CudaHopper, BlocksOf32UnderSeveralMasks) {
+  for (const Dtype dtype : {Dtype::bfloat16, Dtype::float16}) {
+    for (int layout = 0; layout < 4; ++layout) {
+      for (const int which : {3, 5, 6, 7}) {
+        for (const double density : {0.1, 0.6, 1.0}) {
+          Case c;
+          c.m = 440, c.n = 392, c.k = 424;
+          if (layout == 2) c.m = 1000, c.n = 2100, c.k = 200;
+          if (layout == 1) c.a_batch = Dims{2, 3};
+          c.block = density == 0.1 && which < 6 ? BlockSize(32, 64, 64) : density == 1.0 ? BlockSize(64, 32, 128) : 32;
+          c.a_dtype = c.b_dtype = dtype;
+          c.a_lay = kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+          if (which & 1) c.lhs = mask(density);
+          if (layout == 1 && which & 1) c.lhs.batch = Dims{3};
+          if (which & 2) c.rhs = mask(density);
+          if (which & 4) c.out = mask(0.6);
+          if (which == 7) c.out.dtype = Dtype::float32;
+          c.infinite = layout == 3 ? 0 : 1e-4;
+          c.seed = static_cast<std::uint64_t>(layout * 8 + which);
+          verify(c);
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(CudaHopper, BlocksOf32OfTheResult) {
   for (int layout = 0; layout < 4; ++layout) {
     for (const double density : {0.1, 0.5, 1.0}) {

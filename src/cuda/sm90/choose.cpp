@@ -46,11 +46,8 @@ bool blocks_fit(const Canonical& canonical, std::int64_t of) {
          (!(lhs || rhs) || fits(canonical.k));
 }
 
-/// Blocks of 32 under one mask: that of an operand has a kernel of its own, mask_out is looked at as sums are stored.
-bool has_blocks_32(const Canonical& canonical) {
-  const int masks = canonical.mask_out.present() + canonical.mask_lhs.present() + canonical.mask_rhs.present();
-  return masks == 1 && !blocks_fit(canonical, kBlock) && blocks_fit(canonical, 32);
-}
+/// Those of an operand have kernels of their own; mask_out alone is looked at as sums are stored.
+bool has_blocks_32(const Canonical& canonical) { return !blocks_fit(canonical, kBlock) && blocks_fit(canonical, 32); }
 
 std::int64_t tiles(const Canonical& canonical, std::int64_t rows) {
   return core::ceil_div(canonical.m.extent, rows) * core::ceil_div(canonical.n.extent, kColumns) * canonical.batch_size;
@@ -83,7 +80,7 @@ std::string refusal(const Canonical& canonical, const Choice& choice, const Devi
   if (dot && !x_fits(canonical, choice)) return "x's type, strides or address are not the copy engine's";
   if (dot && !blocks_fit(canonical, kBlock)) return "blocks of a dot are not multiples of 64";
   if (!blocks_fit(canonical, kBlock) && !has_blocks_32(canonical)) {
-    return "blocks are not multiples of 64, nor of 32 under one mask";
+    return "blocks are not multiples of 32";
   }
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() - 4096;
   if (std::max({canonical.m.extent, canonical.n.extent, canonical.k.extent, canonical.batch_size * 32}) > kMost) {
@@ -105,9 +102,11 @@ Kernel choose_kernel(const Canonical& canonical, const Choice& choice, const Dev
   const Layout a = choice.a.k_major ? Layout::k_major : Layout::line_major;
   const Layout b = choice.b.k_major ? Layout::k_major : Layout::line_major;
   Shape shape = Shape::wide_pair;
-  if (has_blocks_32(canonical) && !canonical.mask_out.present()) {
-    shape = Shape::blocks_32;
-    reason = "blocks of 32: each is one instruction's n";
+  const bool operands_masked = canonical.mask_lhs.present() || canonical.mask_rhs.present();
+  if (has_blocks_32(canonical) && operands_masked) {
+    const bool pairs = canonical.mask_rhs.present() || canonical.mask_out.present();
+    shape = pairs ? Shape::any_masks_32 : Shape::blocks_32;
+    reason = pairs ? "blocks of 32: pairs are skipped" : "blocks of 32: each is one instruction's n";
   } else if (canonical.x.present()) {
     const bool rows_only = !canonical.mask_rhs.present() && !canonical.mask_out.present();
     const bool pairs = !rows_only || tiles(canonical, 3 * kBlock) < 2 * limits.sms;

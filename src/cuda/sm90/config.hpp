@@ -40,6 +40,7 @@ struct Config {
   static constexpr bool kGathers = kGather_ == Columns::gathered;
   static constexpr Finish kFinish = kFinish_;
   static constexpr int kBlock = sm90::kBlock, kColumns = sm90::kColumns, kColumnBlocks = sm90::kColumnBlocks;
+  static constexpr int kColumnWidth = kBlock;  // of a column of blocks, as b is loaded
   static constexpr int kRows = kRowBlocks * kBlock;
   static constexpr int kThreads = 128 * (kRowBlocks + 1);
   static constexpr int kSlices = 1;
@@ -61,23 +62,34 @@ struct ScalingConfig : Config<Element, kA, kB, 2, kCluster, kSkip> {
 };
 
 /// The tile for masks whose blocks are 32: 192 x 192, three warpgroups of 64 columns each. Its products are transposed:
-/// the rows of a, which the mask skips, are the n32 of an instruction, and b is its other operand, in registers.
-template <class Element_, Layout kA_, Layout kB_>
+/// the rows of a, which the mask skips, are the n32 of an instruction, and b is its other operand, in registers. Where
+/// pairs are skipped, b is loaded by blocks of 32 columns.
+template <class Element_, Layout kA_, Layout kB_, Skip kSkip_>
 struct Config32 {
   using Element = Element_;
   static constexpr Layout kA = kA_, kB = kB_;
   static constexpr int kRowBlocks = 6, kCluster = 1;
-  static constexpr Skip kSkip = Skip::rows;
+  static constexpr Skip kSkip = kSkip_;
   static constexpr Masks kMasks = Masks::choosing;
   static constexpr bool kGathers = false;
   static constexpr Finish kFinish = Finish::store;
-  static constexpr int kBlock = 32, kColumnBlocks = 3;
-  static constexpr int kRows = kRowBlocks * kBlock, kColumns = kColumnBlocks * sm90::kBlock;
+  static constexpr int kBlock = 32, kColumnWidth = kSkip == Skip::pairs ? 32 : 64, kColumnBlocks = 192 / kColumnWidth;
+  static constexpr int kRows = kRowBlocks * kBlock, kColumns = kColumnBlocks * kColumnWidth;
   static constexpr int kThreads = 512;
   static constexpr int kSlices = 2, kLoaders = 4;
-  static constexpr int kMultiplyRegisters = 160, kLoadRegisters = 32;
+  static constexpr int kMultiplyRegisters = kSkip == Skip::pairs ? 152 : 160;
+  static constexpr int kLoadRegisters = kSkip == Skip::pairs ? 56 : 32;
   static_assert(sizeof(Element) == 2);
 };
+
+/// What a stage of pairs of blocks of 32 says of a slice: for each of the three groups of 64 columns, the rows that are
+/// multiplied (kRows bits each), and from bit kFirstColumn on the columns of 32 that are loaded.
+struct Pairs32 {
+  static constexpr int kRows = 6, kFirstColumn = 18, kOwned = 24;
+  static constexpr unsigned kEachGroup = 1u | 1u << kRows | 1u << (2 * kRows);
+};
+template <class Config>
+inline constexpr bool kPairs32 = Config::kBlock == 32 && Config::kSkip == Skip::pairs;
 
 /// The batch coordinates of an operand's tensor map, fastest first; 0 where the operand is broadcast.
 struct BatchSteps {
@@ -114,7 +126,8 @@ inline constexpr int kPaceParts = 32;  // of k
 
 struct HopperParams {
   CUtensorMap a, b;
-  CUtensorMap other;  // blocks of 32: all rows of a tile of a by one copy; a dot: x
+  CUtensorMap other;   // blocks of 32: all rows of a tile of a by one copy; a dot: x
+  CUtensorMap b_tile;  // pairs of blocks of 32: all columns of a tile of b
   MultiplyParams multiply;
   Tail tail;
   unsigned* ticket_counter;

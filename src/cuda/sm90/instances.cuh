@@ -16,7 +16,9 @@ Kernel kernel(Shape shape) {
     case Shape::gathered:
       return kernel_of<Config<Element, kA, kB, 3, 1, Skip::rows, Columns::gathered>>("sm90 192x256 gathered");
     case Shape::blocks_32:
-      return kernel_of<Config32<Element, kA, kB>>("sm90 192x192 blocks of 32");
+      return kernel_of<Config32<Element, kA, kB, Skip::rows>>("sm90 192x192 blocks of 32");
+    case Shape::any_masks_32:
+      return kernel_of<Config32<Element, kA, kB, Skip::pairs>>("sm90 192x192 blocks of 32, any masks");
     case Shape::any_masks:
       return kernel_of<Config<Element, kA, kB, 3, 1, Skip::pairs>>("sm90 192x256 any masks");
     case Shape::dot_wide_pair:

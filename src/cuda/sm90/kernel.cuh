@@ -12,15 +12,18 @@
 #include "cuda/sm90/load.cuh"
 #include "cuda/sm90/multiply.cuh"
 #include "cuda/sm90/multiply_32.cuh"
+#include "cuda/sm90/multiply_pairs_32.cuh"
 #include "cuda/sm90/multiply_scaled.cuh"
 #include "cuda/sm90/zero.cuh"
 
 namespace maskmm::cuda::sm90 {
 
 template <class Config>
-using MultiplierOf = std::conditional_t<
-    Config::kBlock == 32, Multiplier32<Config>,
-    std::conditional_t<Config::kMasks == Masks::scaling, ScaledMultiplier<Config>, Multiplier<Config>>>;
+using MultiplierOf =
+    std::conditional_t<kPairs32<Config>, PairMultiplier32<Config>,
+                       std::conditional_t<Config::kBlock == 32, Multiplier32<Config>,
+                                          std::conditional_t<Config::kMasks == Masks::scaling, ScaledMultiplier<Config>,
+                                                             Multiplier<Config>>>>;
 
 /// Behind the ring in shared memory.
 struct SharedState {

@@ -56,7 +56,14 @@ void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* work
     params.a = map(multiply.a, {32, 32, 1});
     params.other = multiply.a.k_major ? map(multiply.a, {32, kTile, 1}) : params.a;
     params.b_whole = b_runs;
-    params.b = map(multiply.b, multiply.b.k_major ? Box{32, kTile, 1} : Box{kBlock, 32, b_runs ? kTile / kBlock : 1});
+    if (launch.kernel.skips_pairs) {
+      params.b_whole = multiply.b.k_major || multiply.n % 32 == 0;
+      params.b = map(multiply.b, {32, 32, 1});
+      if (params.b_whole)
+        params.b_tile = map(multiply.b, multiply.b.k_major ? Box{32, kTile, 1} : Box{32, 32, kTile / 32});
+    } else {
+      params.b = map(multiply.b, multiply.b.k_major ? Box{32, kTile, 1} : Box{kBlock, 32, b_runs ? kTile / kBlock : 1});
+    }
   } else {
     const bool by_block = launch.kernel.skips_pairs || launch.kernel.gathers;
     params.a = map(multiply.a, {kBlock, kBlock / cluster, 1});

@@ -70,6 +70,7 @@ struct Loader {
  private:
   static constexpr unsigned kAllRows = (1u << Config::kRowBlocks) - 1, kAllColumns = (1u << Config::kColumnBlocks) - 1;
   static constexpr unsigned kWhole = 0x80;  // all columns, by one copy
+  static constexpr int kWidth = Config::kColumnWidth;
 
   /// What all stages of a tile share.
   __device__ void open_tile() {
@@ -89,7 +90,7 @@ struct Loader {
       if (columns == 0) place.owned = 0;
     } else {
       const int left = static_cast<int>(multiply.n) - place.column;
-      columns = left >= Config::kColumns ? kAllColumns : left <= 0 ? 0 : (1u << ((left + kBlock - 1) / kBlock)) - 1;
+      columns = left >= Config::kColumns ? kAllColumns : left <= 0 ? 0 : (1u << ((left + kWidth - 1) / kWidth)) - 1;
       if (params.b_whole && columns != 0) columns = kAllColumns | kWhole;
     }
   }
@@ -99,7 +100,7 @@ struct Loader {
 
   /// Leaves other warps' slices to them, as far as they can be passed at once.
   __device__ void pass_others(Walker<Config>& walker) {
-    if constexpr (Config::kSkip == Skip::rows) {
+    if constexpr (Walker<Config>::kExact) {
       if (others() == 0 || 1 << params.multiply.block_k != Config::kBlock) return;
       slices += walker.skip(others() * Config::kSlices - slices);
       position.next(slices / Config::kSlices);
@@ -110,9 +111,14 @@ struct Loader {
   /// Live rows and columns of blocks.
   static __device__ unsigned rows_of(unsigned live) {
     if constexpr (Config::kSkip == Skip::rows) return live;
+    if constexpr (kPairs32<Config>) return (live | live >> Pairs32::kRows | live >> (2 * Pairs32::kRows)) & kAllRows;
     return (live & 0xf ? 1 : 0) | (live & 0xf0 ? 2 : 0) | (live & 0xf00 ? 4 : 0);
   }
   __device__ unsigned columns_of(unsigned live) const {
+    if constexpr (kPairs32<Config>) {
+      live = live >> Pairs32::kFirstColumn & kAllColumns;
+      return live == kAllColumns ? live | (columns & kWhole) : live;
+    }
     if (Config::kSkip == Skip::pairs && !(columns & kWhole)) return (live | live >> 4 | live >> 8) & 0xf;
     return live != 0 ? columns : 0;
   }
@@ -120,7 +126,7 @@ struct Loader {
   __device__ int first_column(int j) const {
     if constexpr (Config::kGathers)
       return j == 0 ? columns_at.x : j == 1 ? columns_at.y : j == 2 ? columns_at.z : columns_at.w;
-    return place.column + j * kBlock;
+    return place.column + j * kWidth;
   }
 
   /// One slice; the last of a stage closes it, and so do `flags`. A stage is filled at once, so that between a slot
@@ -166,13 +172,17 @@ struct Loader {
 
   __device__ void fill(int k, unsigned live, unsigned flags) const {
     const bool two = Config::kSlices == 2 && slices == 1;
-    const unsigned all = two ? first_live | live << StageState::kSlice : live;
-    ptx::store_shared(
-        ring.state(position.slot),
-        make_uint4(
-            all | place.owned << StageState::kOwned | (Config::kGathers ? columns << StageState::kColumns : 0) | flags,
-            static_cast<unsigned>(place.row), static_cast<unsigned>(Config::kGathers ? place.gathered : place.column),
-            static_cast<unsigned>(matrix)));
+    unsigned all = two ? first_live | live << StageState::kSlice : live;
+    all |= place.owned << StageState::kOwned;
+    if constexpr (kPairs32<Config>) {
+      all = two ? first_live : live;
+      ptx::store_shared_word(ring.second(position.slot), (two ? live : 0) | place.owned << Pairs32::kOwned);
+    }
+    ptx::store_shared(ring.state(position.slot),
+                      make_uint4(all | (Config::kGathers ? columns << StageState::kColumns : 0) | flags,
+                                 static_cast<unsigned>(place.row),
+                                 static_cast<unsigned>(Config::kGathers ? place.gathered : place.column),
+                                 static_cast<unsigned>(matrix)));
     const std::uint32_t full = ring.full(position.slot), to = ring.slice(position.slot, 0);
     ptx::barrier_arrive_expecting(full, bytes_of(live) + (two ? bytes_of(first_live) : 0));
     if (two) load(to, first_k, first_live, full);
@@ -194,8 +204,8 @@ struct Loader {
     if (columns & kWhole) {
       const ptx::Coordinates at = Config::kB == Layout::k_major
                                       ? ptx::Coordinates{k, place.column, 0, b_inner, b_outer}
-                                      : ptx::Coordinates{0, k, place.column / kBlock, b_inner, b_outer};
-      ptx::copy_box(ring.b(to, 0), params.b, full, at);
+                                      : ptx::Coordinates{0, k, place.column / kWidth, b_inner, b_outer};
+      ptx::copy_box(ring.b(to, 0), kPairs32<Config> ? params.b_tile : params.b, full, at);
       return;
     }
 #pragma unroll

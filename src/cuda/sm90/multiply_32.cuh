@@ -70,16 +70,19 @@ struct Multiplier32 {
     }
   }
 
- private:
+ protected:
   /// Where a thread's rows for ldmatrix begin in a slice.
   __device__ std::uint32_t fragment_offset() const {
     const int lane = threadIdx.x % 32, warp = threadIdx.x % 128 / 32, matrix = lane / 8, row = lane % 8;
-    const auto b = static_cast<int>(Ring<Config>::b(0, group));
+    const auto b = static_cast<int>(Ring<Config>::b(0, group * (64 / Config::kColumnWidth)));
     if constexpr (Config::kB == Layout::k_major) {
       const int line = warp * 16 + matrix % 2 * 8 + row;
       return b + line * 64 + ((matrix / 2 ^ (line / 2 & 3)) << 4);
     } else {
       const int k = matrix / 2 * 8 + row, chunk = warp * 2 + matrix % 2;
+      if constexpr (kPairs32<Config>) {  // 32 columns, 64 bytes, a row
+        return b + warp / 2 * Ring<Config>::kColumnBlockBytes + k * 64 + ((chunk % 4 ^ (k / 2 & 3)) << 4);
+      }
       return b + k * 128 + ((chunk ^ (k & 7)) << 4);
     }
   }
@@ -91,7 +94,7 @@ struct Multiplier32 {
       ptx::load_matrices<Layout::k_major>(&fragments[4], from ^ 32);
     } else {
       ptx::load_matrices<Layout::line_major>(&fragments[0], from);
-      ptx::load_matrices<Layout::line_major>(&fragments[4], from + 2048);
+      ptx::load_matrices<Layout::line_major>(&fragments[4], from + 16 * 2 * Config::kColumnWidth);
     }
   }
 

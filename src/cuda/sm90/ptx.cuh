@@ -124,6 +124,16 @@ __device__ inline void store_shared(std::uint32_t to, float value) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(value) : "memory");
 }
 
+__device__ inline unsigned load_shared_word(std::uint32_t from) {
+  unsigned value;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
+  return value;
+}
+
+__device__ inline void store_shared_word(std::uint32_t to, unsigned value) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
+
 /// An 8 x 8 matrix of 16-bit elements, spread over a warp, transposed.
 __device__ inline unsigned transpose_8x8(unsigned matrix) {
   unsigned result;

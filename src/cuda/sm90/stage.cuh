@@ -29,10 +29,11 @@ struct StageState {
 template <class Config>
 struct Ring {
   static constexpr int kRowBlockBytes = Config::kBlock * Config::kBlock * 2;
-  static constexpr int kColumnBlockBytes = kBlock * Config::kBlock * 2;
+  static constexpr int kColumnBlockBytes = Config::kColumnWidth * Config::kBlock * 2;
   static constexpr int kSliceBytes = Config::kRowBlocks * kRowBlockBytes + Config::kColumnBlocks * kColumnBlockBytes;
   static constexpr int kStageBytes = Config::kSlices * kSliceBytes;
-  static constexpr int kScaleBytes = Config::kMasks == Masks::scaling ? 32 : 0;  // of four rows, of four columns
+  /// Of four rows, of four columns; or what is live of a second slice.
+  static constexpr int kScaleBytes = Config::kMasks == Masks::scaling ? 32 : kPairs32<Config> ? 16 : 0;
   static constexpr int kBytes =
       kStages * (kStageBytes + 2 * int(sizeof(std::uint64_t)) + int(sizeof(StageState)) + kScaleBytes);
   static constexpr int kWarps = Config::kThreads / 32 - 4;  // that multiply
@@ -53,6 +54,7 @@ struct Ring {
   __device__ std::uint32_t row_scale(int slot, int row_block) const {
     return state(kStages) + slot * kScaleBytes + row_block * 4;
   }
+  __device__ std::uint32_t second(int slot) const { return row_scale(slot, 0); }
   __device__ std::uint32_t column_scales(int slot) const { return row_scale(slot, 4); }
   __device__ std::uint32_t full(int slot) const { return row_scale(kStages, 0) + slot * 8; }
   __device__ std::uint32_t empty(int slot) const { return full(kStages) + slot * 8; }
