@@ -149,7 +149,10 @@ struct PairMultiplier32 : Multiplier32<Config> {
                       (j >> p.block_n)];
       }
       convert(sum, element);
-      memcpy(at, &element, sizeof element);
+      std::uint16_t bits;
+      memcpy(&bits, &element, sizeof bits);
+      bits = static_cast<std::uint16_t>(ptx::kept(bits));  // or ptxas 13.0 stores the number's integer part as a byte
+      memcpy(at, &bits, sizeof bits);
     }
   }
 };
