@@ -9,21 +9,40 @@
 
 namespace maskmm::cuda::sm90 {
 
+/// The live k blocks of an element of the result.
+struct LiveK {
+  const std::uint64_t *lhs, *rhs;
+
+  __device__ LiveK(const MultiplyParams& p, int batch, int row, int column)
+      : lhs(words(p.live_lhs, batch, row >> p.block_m)), rhs(words(p.live_rhs, batch, column >> p.block_n)) {}
+  __device__ bool at(int block) const {
+    return (lhs == nullptr || lhs[block / 64] >> (block % 64) & 1) &&
+           (rhs == nullptr || rhs[block / 64] >> (block % 64) & 1);
+  }
+  __device__ bool any(const MultiplyParams& p) const {
+#pragma unroll 1
+    for (int block = 0; block < p.k_blocks; ++block) {
+      if (at(block)) return true;
+    }
+    return false;
+  }
+
+ private:
+  static __device__ const std::uint64_t* words(const BitRows& bits, int batch, int block) {
+    return bits.words == nullptr ? nullptr : bits.words + batch * bits.words_per_batch + block * bits.words_per_row;
+  }
+};
+
 /// One element of the result from its live triples, product by product.
 template <class Element>
 __device__ inline float slow_sum(const MultiplyParams& p, int batch, int row, int column) {
-  const auto words = [&](const BitRows& bits, int block) {
-    return bits.words == nullptr ? nullptr : bits.words + batch * bits.words_per_batch + block * bits.words_per_row;
-  };
-  const std::uint64_t *lhs = words(p.live_lhs, row >> p.block_m), *rhs = words(p.live_rhs, column >> p.block_n);
+  const LiveK live(p, batch, row, column);
   const std::byte* a = p.a.data + batch_offset(p.batch, p.a.batch, batch) + row * p.a.line_stride;
   const std::byte* b = p.b.data + batch_offset(p.batch, p.b.batch, batch) + column * p.b.line_stride;
   float sum = 0;
 #pragma unroll 1
   for (int block = 0; block < p.k_blocks; ++block) {
-    const bool live = (lhs == nullptr || lhs[block / 64] >> (block % 64) & 1) &&
-                      (rhs == nullptr || rhs[block / 64] >> (block % 64) & 1);
-    if (!live) continue;
+    if (!live.at(block)) continue;
     const std::int64_t first = std::int64_t{block} << p.block_k;
     const std::int64_t end = smaller(p.k, first + (std::int64_t{1} << p.block_k));
 #pragma unroll 1
@@ -109,7 +128,7 @@ struct PairMultiplier32 : Multiplier32<Config> {
     for (int i = 0; i < 96; ++i) nan = nan || isnan(sums[i]);
     this->store(sums, state, owned);
     const bool halves = p.live_rhs.words != nullptr && kHalf >> p.block_n != 0;
-    if (halves && __any_sync(0xffffffffu, nan)) mend(batch, row, column, owned);
+    if ((halves || p.scale_out.values != nullptr) && __any_sync(0xffffffffu, nan)) mend(batch, row, column, owned);
   }
 
   /// mask_out's values; what it drops becomes zero.
@@ -123,7 +142,7 @@ struct PairMultiplier32 : Multiplier32<Config> {
       const bool kept = first < p.m && column < p.n && keeps(p, batch, first, column);
       const float value = kept && scales != nullptr ? scales[(first >> p.block_m) * p.scale_out.values_per_row] : 1.f;
 #pragma unroll
-      for (int i = 16 * r; i < 16 * r + 16; ++i) sums[i] = kept ? sums[i] * value : 0.f;
+      for (int i = 16 * r; i < 16 * r + 16; ++i) sums[i] = kept ? sums[i] * value + 0.f : 0.f;  // never -0
     }
   }
 
@@ -145,8 +164,9 @@ struct PairMultiplier32 : Multiplier32<Config> {
       if (!isnan(static_cast<float>(element))) continue;
       float sum = slow_sum<Element>(p, batch, i, j);
       if (scales != nullptr) {
-        sum *= scales[batch * p.scale_out.values_per_batch + (i >> p.block_m) * p.scale_out.values_per_row +
-                      (j >> p.block_n)];
+        const float scale = scales[batch * p.scale_out.values_per_batch +
+                                   (i >> p.block_m) * p.scale_out.values_per_row + (j >> p.block_n)];
+        sum = LiveK(p, batch, i, j).any(p) ? sum * scale : 0;  // +0 also where mask_out is infinite
       }
       convert(sum, element);
       std::uint16_t bits;
