@@ -192,4 +192,26 @@ class Problem {
 
 inline bool has_gpu() { return devices().size() > 1; }
 
+/// A test that is skipped where there is no Hopper GPU.
+class HopperTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_gpu()) GTEST_SKIP() << "no GPU";
+    int major = 0;
+    ASSERT_EQ(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), cudaSuccess);
+    if (major != 9) GTEST_SKIP() << "not a Hopper GPU";
+  }
+};
+
+/// A bool mask.
+inline MaskSpec mask(double density = 0.5) {
+  MaskSpec spec;
+  spec.dtype = Dtype::bool_;
+  spec.density = density;
+  return spec;
+}
+
+/// A k- or line-major operand whose lines start at multiples of 16 bytes.
+inline constexpr Lay kOperandLays[] = {Lay::padded, Lay::columns};
+
 }  // namespace maskmm::cuda_test

@@ -7,13 +7,10 @@
 namespace maskmm::cuda_test {
 namespace {
 
-class CudaHopper : public ::testing::Test {
+class CudaHopper : public HopperTest {
  protected:
   void SetUp() override {
-    if (!has_gpu()) GTEST_SKIP() << "no GPU";
-    int major = 0;
-    ASSERT_EQ(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), cudaSuccess);
-    if (major != 9) GTEST_SKIP() << "not a Hopper GPU";
+    HopperTest::SetUp();
     ASSERT_EQ(setenv("MASKMM_CUDA_KERNELS", "sm90", 1), 0);
   }
   void TearDown() override { ASSERT_EQ(unsetenv("MASKMM_CUDA_KERNELS"), 0); }
@@ -25,16 +22,6 @@ void verify(const Case& c) {
   problem.run(default_stream(Device::gpu));
   problem.check();
 }
-
-MaskSpec mask(double density = 0.5) {
-  MaskSpec spec;
-  spec.dtype = Dtype::bool_;
-  spec.density = density;
-  return spec;
-}
-
-/// A k- or line-major operand whose lines start at multiples of 16 bytes.
-constexpr Lay kOperandLays[] = {Lay::padded, Lay::columns};
 
 TEST_F(CudaHopper, LayoutsAndMasks) {
   for (const Dtype dtype : {Dtype::bfloat16, Dtype::float16}) {

@@ -4,15 +4,7 @@
 namespace maskmm::cuda_test {
 namespace {
 
-class CudaSmall : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!has_gpu()) GTEST_SKIP() << "no GPU";
-    int major = 0;
-    ASSERT_EQ(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), cudaSuccess);
-    if (major != 9) GTEST_SKIP() << "not a Hopper GPU";
-  }
-};
+class CudaSmall : public HopperTest {};
 
 void verify(const Case& c, const std::string& kernel) {
   Problem problem(c);
@@ -21,15 +13,6 @@ void verify(const Case& c, const std::string& kernel) {
   problem.run(default_stream(Device::gpu));
   problem.check();
 }
-
-MaskSpec mask(double density = 0.5) {
-  MaskSpec spec;
-  spec.dtype = Dtype::bool_;
-  spec.density = density;
-  return spec;
-}
-
-constexpr Lay kOperandLays[] = {Lay::padded, Lay::columns};
 
 TEST_F(CudaSmall, LayoutsMasksAndBlocks) {
   const BlockSize blocks[] = {16, 32, 64, 128, BlockSize(32, 128, 64), BlockSize(64, 16, 32)};
