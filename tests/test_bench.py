@@ -99,6 +99,14 @@ def test_the_page_of_gpus_fits_its_files() -> None:
     run("cuda/gpu_report.py", "--check")
 
 
+def test_the_page_of_fronts_fits_its_files_and_its_calls_run(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    run("fronts.py", "--report", "--check")
+    run("fronts.py", str(tmp_path / "out.json"), "--only", "torch call")
+    (line,) = json.loads((tmp_path / "out.json").read_text())["lines"]
+    assert len(line["times"]) == 5
+
+
 def test_the_list_names_suites_and_peers() -> None:
     text = run("run.py", "--list")
     for name in ("quick", "cpu", "own", "openblas"):
