@@ -152,6 +152,7 @@ def torch_calls(device: str) -> dict[str, float]:
     return microseconds(
         {
             "a @ b": lambda: a @ b,
+            "a @ b, requires grad": lambda: a @ weight,
             "maskmm.torch, no mask": lambda: direct(a, b, 32),
             "maskmm.torch, mask": lambda: direct(a, b, 32, None, None, mask),
             "maskmm, mask": lambda: maskmm.block_masked_mm(a, b, 32, None, None, mask),

@@ -104,7 +104,7 @@ def test_the_page_of_fronts_fits_its_files_and_its_calls_run(tmp_path: Path) -> 
     run("fronts.py", "--report", "--check")
     run("fronts.py", str(tmp_path / "out.json"), "--only", "torch call")
     (line,) = json.loads((tmp_path / "out.json").read_text())["lines"]
-    assert len(line["times"]) == 5
+    assert len(line["times"]) == 6
 
 
 def test_the_list_names_suites_and_peers() -> None:

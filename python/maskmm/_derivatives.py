@@ -67,12 +67,18 @@ class Functions(Protocol):
 
 class _Rule(NamedTuple):
     gradient: str
-    arguments: tuple[str, ...]  # in the order of INPUTS, "" where there is none
+    arguments: tuple[
+        tuple[str, bool], ...
+    ]  # in the order of INPUTS: which ("": none), and whether it is transposed
     blocks: BlockSizes
 
 
+def _parsed(text: str) -> tuple[str, bool]:
+    return text.removesuffix(".T"), text.endswith(".T")
+
+
 _RULES = {
-    (operation, name): _Rule(gradient, tuple(arguments.get(i, "") for i in INPUTS[gradient]), blocks)
+    (operation, name): _Rule(gradient, tuple(_parsed(arguments.get(i, "")) for i in INPUTS[gradient]), blocks)
     for operation, name, gradient, arguments, blocks in derivative_table()
 }
 
@@ -97,8 +103,7 @@ def vjp(
     """
     known = {**inputs, "cotangent": cotangent}
 
-    def argument(text: str) -> Any:
-        name, transposed = text.removesuffix(".T"), text.endswith(".T")
+    def argument(name: str, transposed: bool) -> Any:
         if name == "weights" and name not in known:
             mask = inputs.get("mask_out")
             known[name] = cotangent if mask is None else functions.scaled(cotangent, mask)
@@ -108,7 +113,7 @@ def vjp(
     gradients = {}
     for name in wanted:
         rule = _RULES[operation, name]
-        arguments = [argument(text) for text in rule.arguments]
+        arguments = [argument(*of) for of in rule.arguments]
         blocks = (block_size[rule.blocks[0]], block_size[rule.blocks[1]], block_size[rule.blocks[2]])
         gradient = _call(functions, rule.gradient, arguments, blocks)
         gradients[name] = functions.like(gradient, inputs[name])

@@ -41,14 +41,18 @@ def dot(*arguments: Any) -> Tensor:
 def _apply(operation: str, tensors: tuple[Any, ...], settings: Settings) -> Tensor:
     if torch.compiler.is_compiling() or _direct.is_traced():
         return _operator(operation, tensors, settings)
-    function = _FUNCTIONS[operation]
     if _has_transforms():
-        result: Tensor = function.apply(*tensors, settings)
+        result: Tensor = _FUNCTIONS[operation].apply(*tensors, settings)
         return result
     if is_differentiated(tensors):
-        tensors = tuple([x if x is None else _unwrap_if_dead(x) for x in tensors])
-        return _apply_without_transforms(function, *tensors, settings)
+        return differentiated(operation, tensors, settings)
     return _compute(operation, tensors, settings)
+
+
+def differentiated(operation: str, tensors: tuple[Any, ...], settings: Settings) -> Tensor:
+    """The operation, for which autograd keeps what its derivatives need. No transform is at work."""
+    tensors = tuple([x if x is None else _unwrap_if_dead(x) for x in tensors])
+    return _apply_without_transforms(_FUNCTIONS[operation], *tensors, settings)
 
 
 def is_differentiated(arguments: tuple[Any, ...]) -> bool:
@@ -154,7 +158,9 @@ class _Functions:
     def like(gradient: Tensor, x: Tensor) -> Tensor:
         if gradient.shape != x.shape:
             gradient = gradient.sum_to_size(x.shape)
-        return gradient.to(x.dtype)
+        return (
+            gradient if gradient.dtype == x.dtype else gradient.to(x.dtype)
+        )  # asking is cheaper than doing nothing
 
 
 def gradients(

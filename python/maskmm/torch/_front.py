@@ -15,12 +15,13 @@ from maskmm import _abstract, _derivatives
 from maskmm._choice import as_stream
 from maskmm._maskmm import Device, DeviceType, Stream
 from maskmm.torch import _direct
-from maskmm.torch._autograd import Settings, dot, is_differentiated, mm
+from maskmm.torch._autograd import Settings, differentiated, dot, is_differentiated, mm
 from maskmm.torch._direct import explain
 
 __all__ = ["block_masked_dot", "block_masked_mm", "explain", "takes"]
 
 
+_NUMBERS, _GRADIENTS, _GENERAL = range(3)  # ways of a call
 _HOST = torch.device("cpu")
 _MASKS = ("mask_out", "mask_lhs", "mask_rhs")
 _is_any_autocast_enabled = torch._C._is_any_autocast_enabled
@@ -93,14 +94,17 @@ def block_masked_mm(
     tensor([[262144., 262144.]])
     """
     result: Tensor
-    is_direct = not torch.compiler.is_compiling() and _is_direct((a, b, mask_out, mask_lhs, mask_rhs, out))
-    if not is_direct or _is_any_autocast_enabled():
+    way = _way_of((a, b, mask_out, mask_lhs, mask_rhs, out))
+    if way == _GENERAL or _is_any_autocast_enabled():
         a, b = _autocast(a, b)
-    if is_direct:
+    if way == _NUMBERS:
         result = _direct.block_masked_mm(
             a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision
         )
         return result
+    tensors = (a, b, mask_out, mask_lhs, mask_rhs)
+    if way == _GRADIENTS and out is None and stream is None and _need_nothing(tensors):
+        return differentiated("mm", tensors, Settings(_sizes(block_size), precision))
     inputs = {"a": a, "b": b, "mask_out": mask_out, "mask_lhs": mask_lhs, "mask_rhs": mask_rhs}
     result = _differentiable("mm", mm, inputs, block_size, stream, out, precision)
     return result
@@ -129,32 +133,50 @@ def block_masked_dot(
     tensor([[131072., 131072.]], grad_fn=<_DotBackward>)
     """
     result: Tensor
-    if not torch.compiler.is_compiling() and _is_direct((x, a, b, mask_out, mask_lhs, mask_rhs, out)):
+    way = _way_of((x, a, b, mask_out, mask_lhs, mask_rhs, out))
+    if way == _NUMBERS:
         result = _direct.block_masked_dot(
             x, a, b, block_size, mask_out, mask_lhs, mask_rhs, as_stream(stream), out, precision
         )
         return result
     _expect_tensors(x=x, a=a, b=b)
+    tensors = (x, a, b, mask_out, mask_lhs, mask_rhs)
+    if way == _GRADIENTS and out is None and stream is None and _need_nothing(tensors):
+        return differentiated("dot", tensors, Settings(_sizes(block_size), precision))
     inputs = {"x": x, "a": a, "b": b, "mask_out": mask_out, "mask_lhs": mask_lhs, "mask_rhs": mask_rhs}
     result = _differentiable("dot", dot, inputs, block_size, stream, out, precision)
     return result
 
 
-def _is_direct(arguments: tuple[Any, ...]) -> bool:
-    """Neither gradients nor tangents, transforms or tracing are at work: numbers in, numbers out. One loop
-    for what is_differentiated and is_plain ask: this is a twentieth of a small call.
+def _way_of(arguments: tuple[Any, ...]) -> int:
+    """_NUMBERS: in and out. _GRADIENTS: of tensors that hold numbers, in reverse mode. _GENERAL: tangents, transforms
+    or tracing are at work. One loop for what is_differentiated and is_plain ask: this is a twentieth of a small call.
     """
-    if _direct.is_watched() or forward_ad._current_level >= 0:
-        return False
+    if torch.compiler.is_compiling() or _direct.is_watched() or forward_ad._current_level >= 0:
+        return _GENERAL
     with_gradients = _is_grad_enabled()
+    way = _NUMBERS
     for x in arguments:
         if x is None:
             continue
         kind = type(x)
         if kind is Tensor or kind is Parameter:
-            if x.is_meta or (with_gradients and x.requires_grad):
-                return False
+            if x.is_meta:
+                return _GENERAL
+            if with_gradients and x.requires_grad:
+                way = _GRADIENTS
         elif isinstance(x, Tensor) or any(x is operand for operand in arguments[:-4]):
+            return _GENERAL
+    return way
+
+
+def _need_nothing(tensors: tuple[Any, ...]) -> bool:
+    """Two axes or more each, in memory of one device: _differentiable would pass them on as they are."""
+    place = tensors[0].get_device()
+    for x in tensors:
+        if x is None:
+            continue
+        if not isinstance(x, Tensor) or x.dim() < 2 or x.is_nested or x.get_device() != place:
             return False
     return True
 
