@@ -155,7 +155,7 @@ class BlockMaskedLinear(torch.nn.Module):
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"x: expected (..., {self.in_features}), got {tuple(x.shape)}")
         rows, columns = self.block_size
-        flat = x.flatten(end_dim=-2) if x.dim() > 1 else x[None]
+        flat = x if x.dim() == 2 else x.flatten(end_dim=-2) if x.dim() > 1 else x[None]
         block_size = (ROW_BLOCK, rows, columns)
         y = block_masked_mm(
             flat,
@@ -166,7 +166,7 @@ class BlockMaskedLinear(torch.nn.Module):
         )
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)  # which is autocast's, where that is on
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         density = "" if self.block_mask.is_meta else f", density={self.density:.3f}"
