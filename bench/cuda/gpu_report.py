@@ -58,7 +58,10 @@ def of_peers(record: dict[str, Any]) -> list[str]:
         rows.append(
             [case["name"], f"{case['live_fraction']:.3f}", *(number(case["x"].get(name)) for name in names)]
         )
-    return [f"{record['dtype']}, {record['size']}^3, x of each library.\n", table(rows)]
+    peers = record.get("peers", {}).items()
+    packages = "".join(f" {name} {version}." for name, version in peers if version)
+    missing = "".join(f" {name} was not installed." for name, version in peers if not version)
+    return [f"{record['dtype']}, {record['size']}^3, x of each library.{packages}{missing}\n", table(rows)]
 
 
 def of_bench_cuda(record: dict[str, Any]) -> list[str]:
