@@ -81,7 +81,9 @@ TEST(CudaChoose, HopperScales) {
   EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm90 128x256 any masks scaling");
   c = canonical(8192, 8192, 8192, Dtype::bfloat16, 32);
   c.mask_lhs = mask(Dtype::float32);
-  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm80 bfloat16 128x128 scaling");
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm90 192x192 blocks of 32 scaling");
+  c.mask_rhs = mask(Dtype::bool_);
+  EXPECT_STREQ(choose(c, {}).scaling.kernel.name, "sm90 192x192 blocks of 32, any masks scaling");
 }
 
 TEST(CudaChoose, HopperTakesDotsWhoseXTheCopyEngineBrings) {

@@ -101,17 +101,75 @@ TEST_F(CudaHopper, BatchesAndPartsOfKThatScale) {
   }
 }
 
+TEST_F(CudaHopper, MasksOfBlocksOf32ThatScale) {
+  for (const Dtype dtype : {Dtype::bfloat16, Dtype::float16}) {
+    for (int layout = 0; layout < 4; ++layout) {
+      for (const int which : {1, 2, 3, 5, 6, 7}) {
+        for (const double density : {0.1, 0.6, 1.0}) {
+          Case c;
+          c.m = 440, c.n = 392, c.k = 424;
+          if (layout == 2) c.m = 1000, c.n = 2100, c.k = 200;
+          if (layout == 1) c.a_batch = Dims{2, 3};
+          c.block = density == 0.1 && which < 6 ? BlockSize(32, 64, 64) : density == 1.0 ? BlockSize(64, 32, 128) : 32;
+          c.a_dtype = c.b_dtype = dtype;
+          c.a_lay = kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+          if (which & 1) c.lhs = mask(density), c.lhs.dtype = which == 5 ? Dtype::int8 : Dtype::float32;
+          if (layout == 1 && which & 1) c.lhs.batch = Dims{3};
+          if (which & 2) c.rhs = mask(density);
+          if (which == 2 || which > 5) c.rhs.dtype = Dtype::float32;
+          if (which & 4) c.out = mask(0.6);
+          if (which == 7) c.out.dtype = Dtype::float32;
+          c.infinite = layout == 3 ? 0 : 1e-4;
+          c.seed = static_cast<std::uint64_t>(layout * 8 + which);
+          verify(c);
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaHopper, FewRowsAndOddSizesThatScaleByBlocksOf32) {
+  for (const std::int64_t m : {65, 72, 131, 200}) {
+    for (const std::int64_t n : {72, 257, 520}) {
+      for (int lay = 0; lay < 7; ++lay) {
+        Case c;
+        c.m = m, c.n = n, c.k = 1032 + 72 * lay;
+        c.block = 32;
+        c.a_dtype = c.b_dtype = Dtype::bfloat16;
+        c.a_lay = c.b_lay = Lay::padded;
+        c.out_lay = static_cast<Lay>(lay);
+        c.lhs = mask(0.4), c.lhs.dtype = Dtype::float32;
+        if (n != 257) c.rhs = c.lhs;
+        verify(c);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
 /// float32 has mask_lhs and mask_rhs, but not their product.
-TEST_F(CudaHopper, ScalesWhoseProductUnderflows) {
-  Case c;
-  c.m = 200, c.n = 264, c.k = 328;
-  c.a_dtype = c.b_dtype = Dtype::bfloat16;
-  c.a_size = 1e25;
-  for (const double density : {0.5, 1.0}) {
-    c.lhs = c.rhs = mask(density);
-    c.lhs.dtype = c.rhs.dtype = Dtype::float32;
-    c.lhs.size = 1e-25, c.rhs.size = 1e-18;
-    verify(c);
+TEST_F(CudaHopper, ScalesWhoseProductFloat32DoesNotHold) {
+  struct Sizes {
+    double a, lhs, rhs;
+  };
+  for (const std::int64_t block : {64, 32}) {
+    for (const Sizes& sizes : {Sizes{1e25, 1e-25, 1e-18}, Sizes{1e-20, 1e25, 1e15}, Sizes{1e30, 1e-41, 1}}) {
+      for (const double density : {0.5, 1.0}) {
+        Case c;
+        c.m = 200, c.n = 264, c.k = 328;
+        c.block = block;
+        c.a_dtype = c.b_dtype = Dtype::bfloat16;
+        c.a_size = sizes.a;
+        c.lhs = c.rhs = mask(density);
+        c.lhs.dtype = c.rhs.dtype = Dtype::float32;
+        c.lhs.size = sizes.lhs, c.rhs.size = sizes.rhs;
+        verify(c);
+        if (sizes.rhs != 1) continue;
+        c.rhs = {};  // mask_lhs alone is subnormal
+        verify(c);
+      }
+    }
   }
 }
 

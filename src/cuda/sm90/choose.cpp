@@ -129,12 +129,15 @@ Kernel choose_kernel(const Canonical& canonical, const Choice& choice, const Dev
 }
 
 Kernel scaling_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
-  if (has_blocks_32(canonical) || canonical.x.present()) return {};
+  if (canonical.x.present()) return {};
+  const int block = has_blocks_32(canonical) ? 32 : kBlock;
   const bool only_lhs = !canonical.mask_rhs.present() && !canonical.mask_out.present();
-  const Skip skip = only_lhs && tiles(canonical, 2 * kBlock) >= 2 * limits.sms ? Skip::rows : Skip::pairs;
+  const bool rows = only_lhs && (block == 32 || tiles(canonical, 2 * kBlock) >= 2 * limits.sms);
+  const Skip skip = rows ? Skip::rows : Skip::pairs;
   const Layout a = choice.a.k_major ? Layout::k_major : Layout::line_major;
   const Layout b = choice.b.k_major ? Layout::k_major : Layout::line_major;
-  return choice.element == Dtype::float16 ? float16_scaling_kernel(skip, a, b) : bfloat16_scaling_kernel(skip, a, b);
+  return choice.element == Dtype::float16 ? float16_scaling_kernel(block, skip, a, b)
+                                          : bfloat16_scaling_kernel(block, skip, a, b);
 }
 
 void add_workspace(const Canonical& canonical, const Kernel& kernel, WorkspaceLayout& layout) {

@@ -82,6 +82,13 @@ struct Config32 {
   static_assert(sizeof(Element) == 2);
 };
 
+/// The same where mask_lhs or mask_rhs scales: products of a slice lie beside the sums.
+template <class Element, Layout kA, Layout kB, Skip kSkip>
+struct ScalingConfig32 : Config32<Element, kA, kB, kSkip> {
+  static constexpr Masks kMasks = Masks::scaling;
+  static constexpr int kMultiplyRegisters = 152, kLoadRegisters = 56;
+};
+
 /// What a stage of pairs of blocks of 32 says of a slice: for each of the three groups of 64 columns, the rows that are
 /// multiplied (kRows bits each), and from bit kFirstColumn on the columns of 32 that are loaded.
 struct Pairs32 {

@@ -2,10 +2,10 @@
 
 namespace maskmm::cuda::sm90 {
 
-Kernel float16_scaling_kernel(Skip skip, Layout a, Layout b) {
+Kernel float16_scaling_kernel(int block, Skip skip, Layout a, Layout b) {
   using Element = __half;
-  return a == Layout::k_major ? scaling_kernel<Element, Layout::k_major>(skip, b)
-                              : scaling_kernel<Element, Layout::line_major>(skip, b);
+  return a == Layout::k_major ? scaling_kernel<Element, Layout::k_major>(block, skip, b)
+                              : scaling_kernel<Element, Layout::line_major>(block, skip, b);
 }
 
 }  // namespace maskmm::cuda::sm90

@@ -30,16 +30,22 @@ Kernel kernel(Shape shape) {
 }
 
 template <class Element, Layout kA, Layout kB>
-Kernel scaling_kernel(Skip skip) {
+Kernel scaling_kernel(int block, Skip skip) {
+  if (block == 32) {
+    return skip == Skip::rows
+               ? kernel_of<ScalingConfig32<Element, kA, kB, Skip::rows>>("sm90 192x192 blocks of 32 scaling")
+               : kernel_of<ScalingConfig32<Element, kA, kB, Skip::pairs>>(
+                     "sm90 192x192 blocks of 32, any masks scaling");
+  }
   return skip == Skip::rows
              ? kernel_of<ScalingConfig<Element, kA, kB, 2, Skip::rows>>("sm90 128x512 scaling")
              : kernel_of<ScalingConfig<Element, kA, kB, 1, Skip::pairs>>("sm90 128x256 any masks scaling");
 }
 
 template <class Element, Layout kA>
-Kernel scaling_kernel(Skip skip, Layout b) {
-  return b == Layout::k_major ? scaling_kernel<Element, kA, Layout::k_major>(skip)
-                              : scaling_kernel<Element, kA, Layout::line_major>(skip);
+Kernel scaling_kernel(int block, Skip skip, Layout b) {
+  return b == Layout::k_major ? scaling_kernel<Element, kA, Layout::k_major>(block, skip)
+                              : scaling_kernel<Element, kA, Layout::line_major>(block, skip);
 }
 
 template <class Element, Layout kA>

@@ -14,16 +14,17 @@
 #include "cuda/sm90/multiply_32.cuh"
 #include "cuda/sm90/multiply_pairs_32.cuh"
 #include "cuda/sm90/multiply_scaled.cuh"
+#include "cuda/sm90/multiply_scaled_32.cuh"
 #include "cuda/sm90/zero.cuh"
 
 namespace maskmm::cuda::sm90 {
 
 template <class Config>
-using MultiplierOf =
+using MultiplierOf = std::conditional_t<
+    Config::kMasks == Masks::scaling,
+    std::conditional_t<Config::kBlock == 32, ScaledMultiplier32<Config>, ScaledMultiplier<Config>>,
     std::conditional_t<kPairs32<Config>, PairMultiplier32<Config>,
-                       std::conditional_t<Config::kBlock == 32, Multiplier32<Config>,
-                                          std::conditional_t<Config::kMasks == Masks::scaling, ScaledMultiplier<Config>,
-                                                             Multiplier<Config>>>>;
+                       std::conditional_t<Config::kBlock == 32, Multiplier32<Config>, Multiplier<Config>>>>;
 
 /// Behind the ring in shared memory.
 struct SharedState {

@@ -14,8 +14,9 @@ enum class Shape { wide_pair, single, any_masks, gathered, blocks_32, any_masks_
 Kernel float16_kernel(Shape shape, Layout a, Layout b);
 Kernel bfloat16_kernel(Shape shape, Layout a, Layout b);
 
-/// For masks that scale. Skip::rows: 128 x 512 for a cluster, only mask_lhs. Skip::pairs: 128 x 256, all masks.
-Kernel float16_scaling_kernel(Skip skip, Layout a, Layout b);
-Kernel bfloat16_scaling_kernel(Skip skip, Layout a, Layout b);
+/// For masks that scale. Skip::rows: 128 x 512 for a cluster, only mask_lhs. Skip::pairs: 128 x 256, all masks. Blocks
+/// of 32: 192 x 192.
+Kernel float16_scaling_kernel(int block, Skip skip, Layout a, Layout b);
+Kernel bfloat16_scaling_kernel(int block, Skip skip, Layout a, Layout b);
 
 }  // namespace maskmm::cuda::sm90

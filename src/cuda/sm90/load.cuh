@@ -137,9 +137,16 @@ struct Loader {
       return;
     }
     if (others() == 0) {
-      const float scale = Config::kMasks == Masks::scaling && live != 0 ? scale_at(k) : 1.f;
+      constexpr bool kScales = Config::kMasks == Masks::scaling;
+      const bool two = Config::kSlices == 2 && slices == 1;
+      const float scale = kScales && live != 0 ? scale_at(k) : 1.f,
+                  first_scale = kScales && two ? scale_at(first_k) : 1.f;
       ptx::barrier_wait(ring.empty(position.slot), position.parity ^ 1);
-      if constexpr (Config::kMasks == Masks::scaling) write_scale(scale);
+      if constexpr (kScales) {
+        if (two) write_scale(0, first_scale);
+        write_scale(two ? 1 : 0, scale);
+        __syncwarp();
+      }
       if (ptx::elect()) fill(k, live, flags);
       __syncwarp();
     }
@@ -151,7 +158,7 @@ struct Loader {
     const MultiplyParams& multiply = params.multiply;
     const int lane = threadIdx.x % 32;
     const bool is_row = lane < 16;
-    const int element = (is_row ? place.row : place.column) + lane % 16 * kBlock;
+    const int element = (is_row ? place.row : place.column) + lane % 16 * Config::kBlock;
     const Scales& of = is_row ? multiply.scale_lhs : multiply.scale_rhs;
     scales = static_cast<const float*>(of.values);
     if (element >= (is_row ? multiply.m : multiply.n)) scales = nullptr;
@@ -161,13 +168,13 @@ struct Loader {
     }
   }
   __device__ float scale_at(int k) const { return scales != nullptr ? scales[k >> params.multiply.block_k] : 1.f; }
-  __device__ void write_scale(float scale) const {
+  __device__ void write_scale(int slice, float scale) const {
     const unsigned lane = threadIdx.x % 32;
-    if (lane % 16 < 4) {
-      ptx::store_shared(
-          (lane < 16 ? ring.row_scale(position.slot, 0) : ring.column_scales(position.slot)) + lane % 16 * 4, scale);
+    if (lane % 16 < Ring<Config>::kScaleLines) {
+      const std::uint32_t lines =
+          lane < 16 ? ring.row_scales(position.slot, slice) : ring.column_scales(position.slot, slice);
+      ptx::store_shared(lines + lane % 16 * 4, scale);
     }
-    __syncwarp();
   }
 
   __device__ void fill(int k, unsigned live, unsigned flags) const {

@@ -125,7 +125,7 @@ struct Multiplier32 {
   template <int kRow>
   static __device__ void step(float (&sums)[128], const unsigned* fragment, unsigned a) {
     ptx::multiply_32<Element, Config::kA, 16 * kRow>(sums, fragment,
-                                                     A::make(a + kRow * (Ring<Config>::kRowBlockBytes / 16)));
+                                                     A::make(a + kRow * (Ring<Config>::kRowBlockBytes / 16)), 1);
   }
 
   /// The sums are those of the transposed result.

@@ -9,6 +9,11 @@
 
 namespace maskmm::cuda::sm90 {
 
+/// Finite and not subnormal: float32 may hold it. The others take the way through float64.
+__device__ inline bool is_plain(float scale) {
+  return fabsf(scale) >= 1.17549435e-38f && fabsf(scale) <= 3.40282347e+38f;
+}
+
 template <class Config>
 struct ScaledMultiplier {
   using Element = typename Config::Element;
@@ -56,11 +61,6 @@ struct ScaledMultiplier {
     return live >> group & 1 ? kAll : 0;
   }
 
-  /// Finite and not subnormal: float32 may hold it. The others take the way through float64.
-  static __device__ bool is_plain(float scale) {
-    return fabsf(scale) >= 1.17549435e-38f && fabsf(scale) <= 3.40282347e+38f;
-  }
-
   __device__ void stage(float (&sums)[128], float (&products)[64], int slot, unsigned mine) const {
     const std::uint32_t slice = ring.slice(slot, 0);
     const unsigned a = uniform(A::low(ring.a(slice, group))), b = uniform(B::low(ring.b(slice, 0)));
@@ -68,7 +68,7 @@ struct ScaledMultiplier {
     if constexpr (Config::kSkip == Skip::rows) {
       all_columns(sums, products, a, b, make_float4(lhs, lhs, lhs, lhs));
     } else {
-      const uint4 bits = ptx::load_shared(ring.column_scales(slot));
+      const uint4 bits = ptx::load_shared(ring.column_scales(slot, 0));
       const float4 rhs = make_float4(__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
                                      __uint_as_float(bits.w));
       const float4 scales = make_float4(lhs * rhs.x, lhs * rhs.y, lhs * rhs.z, lhs * rhs.w);

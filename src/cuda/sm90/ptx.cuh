@@ -233,18 +233,19 @@ __device__ inline void multiply(float (&sums)[kSums], std::uint64_t a, std::uint
 #undef MASKMM_PRODUCT
 }
 
-/// sums[kFirst ...] += a * b: a is 64 x 16, in registers, b is 16 x 32, in shared memory.
-template <class Element, Layout kB, int kFirst>
-__device__ inline void multiply_32(float (&sums)[128], const unsigned* a, std::uint64_t b) {
+/// sums[kFirst ...] = a * b, plus what was there if `accumulate`: a is 64 x 16, in registers, b is 16 x 32, in shared
+/// memory.
+template <class Element, Layout kB, int kFirst, int kSums>
+__device__ inline void multiply_32(float (&sums)[kSums], const unsigned* a, std::uint64_t b, int accumulate) {
   constexpr int kDown = kB == Layout::line_major;
 #define MASKMM_PRODUCT(type)                                                      \
   asm volatile(                                                                   \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                  \
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %22, 0;\n"                                \
       "wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type                 \
       " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, " \
       "{%16, %17, %18, %19}, %20, p, 1, 1, %21;\n}"                               \
       : MASKMM_SUMS(kFirst), MASKMM_SUMS(kFirst + 8)                              \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kDown));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kDown), "r"(accumulate));
   if constexpr (std::is_same_v<Element, __half>) {
     MASKMM_PRODUCT("f16")
   } else {

@@ -32,8 +32,10 @@ struct Ring {
   static constexpr int kColumnBlockBytes = Config::kColumnWidth * Config::kBlock * 2;
   static constexpr int kSliceBytes = Config::kRowBlocks * kRowBlockBytes + Config::kColumnBlocks * kColumnBlockBytes;
   static constexpr int kStageBytes = Config::kSlices * kSliceBytes;
-  /// Of four rows, of four columns; or what is live of a second slice.
-  static constexpr int kScaleBytes = Config::kMasks == Masks::scaling ? 32 : kPairs32<Config> ? 16 : 0;
+  /// Factors of a slice's rows, then of its columns; behind those of all slices, what is live of the second slice.
+  static constexpr int kScaleLines = Config::kMasks == Masks::choosing ? 0 : Config::kBlock == 32 ? 8 : 4;
+  static constexpr int kSecond = 2 * kScaleLines * Config::kSlices;
+  static constexpr int kScaleBytes = kSecond * 4 + (kPairs32<Config> ? 16 : 0);
   static constexpr int kBytes =
       kStages * (kStageBytes + 2 * int(sizeof(std::uint64_t)) + int(sizeof(StageState)) + kScaleBytes);
   static constexpr int kWarps = Config::kThreads / 32 - 4;  // that multiply
@@ -54,8 +56,11 @@ struct Ring {
   __device__ std::uint32_t row_scale(int slot, int row_block) const {
     return state(kStages) + slot * kScaleBytes + row_block * 4;
   }
-  __device__ std::uint32_t second(int slot) const { return row_scale(slot, 0); }
-  __device__ std::uint32_t column_scales(int slot) const { return row_scale(slot, 4); }
+  __device__ std::uint32_t second(int slot) const { return row_scale(slot, kSecond); }
+  __device__ std::uint32_t row_scales(int slot, int slice) const { return row_scale(slot, 2 * kScaleLines * slice); }
+  __device__ std::uint32_t column_scales(int slot, int slice) const {
+    return row_scale(slot, (2 * slice + 1) * kScaleLines);
+  }
   __device__ std::uint32_t full(int slot) const { return row_scale(kStages, 0) + slot * 8; }
   __device__ std::uint32_t empty(int slot) const { return full(kStages) + slot * 8; }
 

@@ -11,7 +11,8 @@ template <class Config>
 struct Walker {
   /// Every block of left_ has a live pair. Where loading warps have no registers for it, each block is looked at.
   static constexpr bool kExact =
-      Config::kSkip == Skip::rows || (Config::kFinish == Finish::store && Config::kMasks == Masks::choosing);
+      Config::kSkip == Skip::rows ||
+      (Config::kFinish == Finish::store && (Config::kMasks == Masks::choosing || Config::kBlock == 32));
 
   int k_block;    // the live block that the walk stands at
   unsigned live;  // rows, or pairs (kColumnBlocks bits a row), that are live there
