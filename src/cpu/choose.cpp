@@ -43,7 +43,7 @@ bool reads_a_down(const Canonical& c, const KernelSet& set) {
   if (!has_kernels || c.m.extent <= 1 || !has_plain_columns(c.a, c.accumulate) || std::min(c.m.block, c.n.block) < 64) {
     return false;
   }
-  constexpr std::int64_t kLongRow = 8192;  // bytes; panels are narrow then, and copies many
+  constexpr std::int64_t kLongRow = 4096;  // bytes; panels are narrow then, and copies many
   const std::int64_t row_bytes = c.k.extent * static_cast<std::int64_t>(size_of(c.accumulate));
   return c.mask_rhs.present() || (c.mask_out.present() && row_bytes > kLongRow);
 }
@@ -117,9 +117,8 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const bool rows_differ = c.mask_lhs.present() || c.mask_out.present();
   choice->streams_b = M <= choice->unit_rows && (!rows_differ || M <= c.m.block);
   // Where k has no gaps the hardware foresees what a longer chunk reads.
-  const bool k_has_gaps = c.mask_lhs.present() || c.mask_rhs.present();
-  const bool is_foreseen = !k_has_gaps && !choice->a_down;
-  choice->chunk = is_foreseen && !choice->streams_b ? kernels.long_chunk : kernels.chunk;
+  choice->chunk = kernels.chunk;
+  choice->long_chunk = choice->streams_b || choice->a_down ? kernels.chunk : kernels.long_chunk;
 
   choose_along_rows(c, kernels.rows[kernels.vectors], choice);
   // One row is read at the speed of memory: of long pieces of the rows of B, by the hardware's own prefetchers.
@@ -173,9 +172,13 @@ void choose_shapes(const Canonical& c, Choice* choice) {
   const std::int64_t whole = choice->dot ? ceil_div(c.n.block, choice->tile_columns) : 1;
   tiles = round_up(tiles, whole);
   const auto panels = [&] { return ceil_div(N, tiles * choice->tile_columns); };
-  // Rows are cut last, since each range of them packs B anew; but before A is packed for more panels.
-  const std::int64_t ranges = choice->a_in_place ? 1 : std::clamp<std::int64_t>(M / 512, 1, 4);
-  while (tiles / 2 >= fewest && tiles / 2 % whole == 0 && panels() * ranges * choice->k_parts * c.batch_size < enough)
+  // Rows are cut last, since each range of them packs B anew; but before A is packed for more panels, and where A,
+  // which panels read again, has far more rows than B has columns.
+  const auto ranges = [&] {
+    if (!choice->a_in_place) return std::clamp<std::int64_t>(M / 512, 1, 4);
+    return std::clamp<std::int64_t>(panels() * M / (4 * std::max<std::int64_t>(N, 1)), 1, ceil_div(M, 256));
+  };
+  while (tiles / 2 >= fewest && tiles / 2 % whole == 0 && panels() * ranges() * choice->k_parts * c.batch_size < enough)
     tiles /= 2;
   choice->panel_columns = std::min(tiles * choice->tile_columns, round_up(N, choice->tile_columns));
   choice->panels = panels();

@@ -16,8 +16,8 @@ namespace maskmm::cpu {
 ///
 /// A long K of a small result is cut into parts too: their tasks leave sums, which a second pass adds in order.
 ///
-/// The sum of an element of the result depends on k_parts, k_range and chunk alone, so only those may not depend on the
-/// number of threads.
+/// The sum of an element of the result depends on k_parts, k_range and the two chunks alone, so only those may not
+/// depend on the number of threads.
 struct Choice {
   const KernelSet* set = nullptr;
   const Kernels<float>* pairs = nullptr;  // of bfloat16 along k are the elements of A and packed B; or null
@@ -31,6 +31,7 @@ struct Choice {
   std::int64_t task_rows = 0;  // a multiple of every block size, or all
   std::int64_t k_range = 0;    // a multiple of the block, or all
   std::int64_t chunk = 0;
+  std::int64_t long_chunk = 0;     // where the live k of a tile have few gaps
   std::int64_t sliver_stride = 0;  // from one sliver of packed B to the next, in elements
   std::int64_t lda_packed = 0;
   bool a_in_place = false;      // micro-kernels read A where it is

@@ -345,6 +345,21 @@ typename PanelTask<T>::Scale PanelTask<T>::block_scale(std::int64_t bi, std::int
   return {lhs, rhs};
 }
 
+/// Elements of a chunk of the tile's live k: many where those are long runs, which the hardware foresees.
+template <class T>
+std::int64_t PanelTask<T>::chunk_of(std::int64_t bi, std::int64_t bj, std::int64_t live_blocks) const {
+  if (choice_.chunk == choice_.long_chunk) return choice_.chunk;
+  std::int64_t runs = 0;
+  std::uint64_t before = 0;
+  for (std::int64_t word = word_begin_; word < word_end_; ++word) {
+    const std::uint64_t bits = live_word(bi, bj, word);
+    runs += std::popcount(bits & ~(bits << 1 | before));
+    before = bits >> 63;
+  }
+  const bool is_foreseen = runs <= 1 || live_blocks * choice_.k.block >= runs * choice_.long_chunk;
+  return is_foreseen ? choice_.long_chunk : choice_.chunk;
+}
+
 /// Live blocks of k in this range.
 template <class T>
 std::int64_t PanelTask<T>::count_live_k(std::int64_t bi, std::int64_t bj) const {
@@ -357,7 +372,7 @@ std::int64_t PanelTask<T>::count_live_k(std::int64_t bi, std::int64_t bj) const 
 template <class T>
 void PanelTask<T>::multiply_tile(std::int64_t bi, std::int64_t i, std::int64_t rows, const Tile& tile) {
   const std::int64_t live_blocks = count_live_k(bi, tile.bj);
-  const std::int64_t chunk_blocks = std::max<std::int64_t>(1, choice_.chunk / choice_.k.block);
+  const std::int64_t chunk_blocks = std::max<std::int64_t>(1, chunk_of(bi, tile.bj, live_blocks) / choice_.k.block);
   const std::int64_t chunks = ceil_div(live_blocks, chunk_blocks);
   const bool scaled = live_.lhs.scaled || live_.rhs.scaled;
   const auto open = [&](bool first, Scale scale) {

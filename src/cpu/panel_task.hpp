@@ -67,6 +67,7 @@ class PanelTask {
 
   std::uint64_t live_word(std::int64_t bi, std::int64_t bj, std::int64_t word) const;
   bool any_live(std::int64_t bi, std::int64_t bj) const;
+  std::int64_t chunk_of(std::int64_t bi, std::int64_t bj, std::int64_t live_blocks) const;
   std::int64_t count_live_k(std::int64_t bi, std::int64_t bj) const;
   Scale block_scale(std::int64_t bi, std::int64_t bj, std::int64_t bk) const;
   T out_scale(std::int64_t bi, std::int64_t bj) const;
