@@ -61,7 +61,8 @@ def of_peers(record: dict[str, Any]) -> list[str]:
     peers = record.get("peers", {}).items()
     packages = "".join(f" {name} {version}." for name, version in peers if version)
     missing = "".join(f" {name} was not installed." for name, version in peers if not version)
-    return [f"{record['dtype']}, {record['size']}^3, x of each library.{packages}{missing}\n", table(rows)]
+    text = f"{record['dtype']}, {record['size']}^3, x of each library; `bench/cuda/peer_calls.py` says what each calls."
+    return [f"{text}{packages}{missing}\n", table(rows)]
 
 
 def of_bench_cuda(record: dict[str, Any]) -> list[str]:
