@@ -14,6 +14,9 @@ using core::round_up;
 // Below this many multiply-adds waking other threads takes longer than the work.
 constexpr double kInlineWork = 2e5;
 
+// Above this many multiply-adds a thread, times the threads that are to be woken, a call takes far longer than they do.
+constexpr double kLongWork = 1e8;
+
 bool aligned_to(const Operand& operand, std::int64_t size) {
   if (reinterpret_cast<std::uintptr_t>(operand.data) % static_cast<std::uintptr_t>(size) != 0) return false;
   for (const std::int64_t stride : operand.batch_strides_bytes) {
@@ -195,6 +198,7 @@ void choose_shapes(const Canonical& c, Choice* choice) {
       static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K) * static_cast<double>(c.batch_size);
   if (work < kInlineWork) choice->threads = 1;
   choice->threads = static_cast<int>(std::min<std::int64_t>(choice->threads, choice->tasks));
+  if (work > kLongWork * choice->threads * choice->threads) choice->idle = Idle::sleep;
 
   // Memory.
   const auto place = [&](std::int64_t* offset, std::int64_t bytes) {

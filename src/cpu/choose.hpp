@@ -7,6 +7,7 @@
 #include "core/canonical.hpp"
 #include "cpu/kernels/kernel_set.hpp"
 #include "cpu/pack.hpp"
+#include "cpu/parallel.hpp"
 
 namespace maskmm::cpu {
 
@@ -49,6 +50,7 @@ struct Choice {
   Store zeros = Store::cached;  // streamed where the result fills the last-level cache
   bool clears_first = false;    // what mask_out drops is cleared before the tasks run, where it is in long rows
   int threads = 1;
+  Idle idle = Idle::spin;  // of the threads after the call
 
   bool keeps_sums = false;  // a task sums more than one range of k, or part of them, before it writes a result
 

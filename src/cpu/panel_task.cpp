@@ -345,7 +345,8 @@ typename PanelTask<T>::Scale PanelTask<T>::block_scale(std::int64_t bi, std::int
   return {lhs, rhs};
 }
 
-/// Elements of a chunk of the tile's live k: many where those are long runs, which the hardware foresees.
+/// Elements of a chunk of the tile's live k: many where those are one run or runs longer than
+/// a chunk on average, which the hardware foresees.
 template <class T>
 std::int64_t PanelTask<T>::chunk_of(std::int64_t bi, std::int64_t bj, std::int64_t live_blocks) const {
   if (choice_.chunk == choice_.long_chunk) return choice_.chunk;
@@ -356,7 +357,7 @@ std::int64_t PanelTask<T>::chunk_of(std::int64_t bi, std::int64_t bj, std::int64
     runs += std::popcount(bits & ~(bits << 1 | before));
     before = bits >> 63;
   }
-  const bool is_foreseen = runs <= 1 || live_blocks * choice_.k.block >= runs * choice_.long_chunk;
+  const bool is_foreseen = runs <= 1 || 4 * live_blocks * choice_.k.block >= 5 * runs * choice_.chunk;
   return is_foreseen ? choice_.long_chunk : choice_.chunk;
 }
 

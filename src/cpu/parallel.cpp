@@ -63,9 +63,18 @@ void after_fork_in_child() {
 
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
-void run_in_arena(int threads, function_ref<void(std::int64_t)> worker) {
+/// A template, since older versions know no policy: their threads spin.
+template <class Arena>
+Arena make_arena(int threads, Idle idle) {
+  if constexpr (requires { Arena::leave_policy::fast; }) {
+    if (idle == Idle::sleep) return Arena(threads, 1, Arena::priority::normal, Arena::leave_policy::fast);
+  }
+  return Arena(threads);
+}
+
+void run_in_arena(int threads, Idle idle, function_ref<void(std::int64_t)> worker) {
   tbb_was_used.store(true, std::memory_order_relaxed);
-  tbb::task_arena arena(threads);
+  auto arena = make_arena<tbb::task_arena>(threads, idle);
   arena.execute([&] { tbb::parallel_for(0, threads, [&](int index) { worker(index); }, tbb::simple_partitioner()); });
 }
 
@@ -95,7 +104,7 @@ void run_in_own_threads(int threads, function_ref<void(std::int64_t)> worker) {
 
 }  // namespace
 
-void parallel_for_unmarked(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
+void parallel_for_unmarked(std::int64_t count, int threads, function_ref<void(std::int64_t)> task, Idle idle) {
   threads = static_cast<int>(std::min<std::int64_t>(threads, count));
   if (threads <= 1) {
     for (std::int64_t i = 0; i < count; ++i) task(i);
@@ -113,7 +122,7 @@ void parallel_for_unmarked(std::int64_t count, int threads, function_ref<void(st
   if (tbb_is_lost.load(std::memory_order_relaxed)) {
     run_in_own_threads(threads, worker);
   } else {
-    run_in_arena(threads, worker);
+    run_in_arena(threads, idle, worker);
   }
 }
 

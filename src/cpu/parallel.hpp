@@ -28,10 +28,15 @@ class function_ref<Result(Args...)> {
   Result (*call_)(void*, Args...);
 };
 
+/// What threads do after their work. One that spins is there at once for a call right behind, but yields a processor
+/// that others want so often that it gets it back a millisecond or more too late; one that sleeps takes some 15 us to
+/// wake.
+enum class Idle { spin, sleep };
+
 /// Calls task(0), ..., task(count - 1), each once, on at most `threads` threads, the caller's among them. Tasks are
 /// handed out in ascending order to whoever is free. With one thread or one task everything runs on the caller's.
 /// Rethrows the first exception of a task; tasks that have not started by then are left out.
-void parallel_for_unmarked(std::int64_t count, int threads, function_ref<void(std::int64_t)> task);
+void parallel_for_unmarked(std::int64_t count, int threads, function_ref<void(std::int64_t)> task, Idle idle);
 
 #if defined(__SANITIZE_THREAD__)
 extern "C" void __tsan_acquire(void* address);
@@ -50,15 +55,17 @@ struct MarkedTask {
   }
 };
 
-inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
+inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task,
+                         Idle idle = Idle::spin) {
   MarkedTask marked{task, 0, 0};
   __tsan_release(&marked.begin);
-  parallel_for_unmarked(count, threads, marked);
+  parallel_for_unmarked(count, threads, marked, idle);
   __tsan_acquire(&marked.end);
 }
 #else
-inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task) {
-  parallel_for_unmarked(count, threads, task);
+inline void parallel_for(std::int64_t count, int threads, function_ref<void(std::int64_t)> task,
+                         Idle idle = Idle::spin) {
+  parallel_for_unmarked(count, threads, task, idle);
 }
 #endif
 

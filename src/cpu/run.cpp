@@ -107,14 +107,15 @@ void run_tasks(const core::Canonical& canonical, const Choice& choice, const Liv
   const auto in_groups = [&](std::int64_t count, auto work) {
     // Tasks in a row share their set-up, and each prefetches for the next.
     const std::int64_t group = std::clamp<std::int64_t>(count / (std::int64_t{16} * choice.threads), 1, 64);
-    parallel_for(core::ceil_div(count, group), choice.threads, [&](std::int64_t index) {
+    const auto run_group = [&](std::int64_t index) {
       const FloatEnvironment environment;
       std::byte* scratch = task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));
       const KernelState state(kernels_of<T>(choice));
       PanelTask<T> task(canonical, choice, live, scratch, shared_sums);
       for (std::int64_t i = index * group; i < std::min(count, (index + 1) * group); ++i) work(task, i);
       task.flush();
-    });
+    };
+    parallel_for(core::ceil_div(count, group), choice.threads, run_group, choice.idle);
   };
   for (std::int64_t first = 0; first < choice.tasks; first += choice.tasks_at_once) {
     const std::int64_t count = std::min(choice.tasks_at_once, choice.tasks - first);
