@@ -37,7 +37,9 @@ __global__ void __launch_bounds__(Config::kThreads, 1) hopper_kernel(const __gri
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) std::byte shared[];
   const int rank = Config::kCluster > 1 ? static_cast<int>(uniform(ptx::rank_in_cluster())) : 0;
-  const Ring<Config> ring{ptx::shared_address(shared)};
+  // Held in a register where stages bring little, or each works it out anew.
+  const std::uint32_t start = ptx::shared_address(shared);
+  const Ring<Config> ring{Config::kSkip == Skip::pairs ? uniform(ptx::kept(start)) : start};
   SharedState& state = *reinterpret_cast<SharedState*>(shared + Ring<Config>::kBytes);
   if (threadIdx.x == 0) {
     ring.init();

@@ -100,12 +100,10 @@ struct Loader {
 
   /// Leaves other warps' slices to them, as far as they can be passed at once.
   __device__ void pass_others(Walker<Config>& walker) {
-    if constexpr (Walker<Config>::kExact) {
-      if (others() == 0 || 1 << params.multiply.block_k != Config::kBlock) return;
-      slices += walker.skip(others() * Config::kSlices - slices);
-      position.next(slices / Config::kSlices);
-      slices %= Config::kSlices;
-    }
+    if (others() == 0 || 1 << params.multiply.block_k != Config::kBlock) return;
+    slices += walker.skip(others() * Config::kSlices - slices);
+    position.next(slices / Config::kSlices);
+    slices %= Config::kSlices;
   }
 
   /// Live rows and columns of blocks.

@@ -13,11 +13,12 @@ template <class Element, int kBlocks>
 struct Writer {
   std::byte* start;  // of row 0, column 0 of the matrix
   std::int64_t row_stride, column_stride;
-  int rows;           // that are left
-  int4 columns;       // first one of each 64; -1: none
-  int all_columns;    // of the matrix
-  bool across, down;  // rows (columns) may be written in aligned vectors of eight
-  bool aligned;       // every element lies at a multiple of its size
+  int rows;                // that are left
+  int4 columns;            // first one of each 64; -1: none
+  int all_columns;         // of the matrix
+  bool across, down;       // rows (columns) may be written in aligned vectors of eight
+  bool aligned;            // every element lies at a multiple of its size
+  unsigned started = ~0u;  // the columns of blocks that hold sums; the others are zero
 
   __device__ void write(const float (&sums)[128]) const {
     if (across) {
@@ -70,6 +71,15 @@ struct Writer {
     for (int g = 0; g < 2 * kBlocks; ++g) {
       const int column = first(columns, g / 2), right = g % 2 * 32;
       std::byte* at = to + (column + right) * std::int64_t{sizeof(Element)};
+      if (!(started >> (g / 2) & 1)) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          if (i + 8 * h < rows && j + right < left(column)) {
+            __stcs(reinterpret_cast<uint4*>(at + h * 8 * stride), make_uint4(0, 0, 0, 0));
+          }
+        }
+        continue;
+      }
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         unsigned words[4];
@@ -183,7 +193,8 @@ struct Store {
                                    static_cast<int>(p.n),
                                    p.out.vectors && p.n % 8 == 0,
                                    params.down && rows_left % 8 == 0,
-                                   p.out.aligned}
+                                   p.out.aligned,
+                                   started}
         .write(sums);
   }
 

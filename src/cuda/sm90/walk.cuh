@@ -1,5 +1,6 @@
 // The live k blocks of a tile, found by one warp: lanes 0 to 2 hold the bit rows of the tile's rows of blocks, lanes 16
-// to 19 those of its columns of blocks (64 elements each; a mask's block may cover several).
+// to 19 those of its columns of blocks (64 elements each; a mask's block may cover several). Of pairs, each lane then
+// works out those of one k block in 32.
 #pragma once
 
 #include "cuda/sm90/order.cuh"
@@ -9,11 +10,6 @@ namespace maskmm::cuda::sm90 {
 
 template <class Config>
 struct Walker {
-  /// Every block of left_ has a live pair. Where loading warps have no registers for it, each block is looked at.
-  static constexpr bool kExact =
-      Config::kSkip == Skip::rows ||
-      (Config::kFinish == Finish::store && (Config::kMasks == Masks::choosing || Config::kBlock == 32));
-
   int k_block;    // the live block that the walk stands at
   unsigned live;  // rows, or pairs (kColumnBlocks bits a row), that are live there
 
@@ -31,39 +27,36 @@ struct Walker {
       words_ = reinterpret_cast<const unsigned*>(bits.words + place.batch * bits.words_per_batch +
                                                  block * bits.words_per_row);
     }
-    if constexpr (Config::kSkip == Skip::pairs) start_pairs(params, place, inside, element);
     const int begin = place.split * static_cast<int>(params.schedule.blocks_per_split);
     end_ = min(begin + static_cast<int>(params.schedule.blocks_per_split), static_cast<int>(params.k_blocks));
     base_ = begin / 32 * 32;
     seen_ = 0;
     ahead_ = read(base_);
+    if constexpr (Config::kSkip == Skip::pairs) start_pairs(params, place, inside, element);
     take_word(~0u << (begin - base_));
   }
 
   /// Pairs that were live somewhere in the tile, once it is walked; `columns` are those that lie in the matrix.
   __device__ unsigned seen(unsigned columns) const {
     static_assert(Config::kFinish == Finish::dot);
-    if constexpr (Config::kSkip == Skip::pairs) return seen_;
+    if constexpr (Config::kSkip == Skip::pairs) return uniform(seen_);
     return pairs_of((__ballot_sync(0xffffffffu, seen_ != 0) & 0xffff) | columns << 16);
   }
 
   /// To the next live block; false where there is none.
   __device__ bool next() {
-    do {
-      while (left_ == 0) {
-        if (base_ + 32 >= end_) return false;
-        base_ += 32;
-        take_word(~0u);
-      }
-      take_block();
-    } while (!kExact && live == 0);
+    while (left_ == 0) {
+      if (base_ + 32 >= end_) return false;
+      base_ += 32;
+      take_word(~0u);
+    }
+    take_block();
     return true;
   }
 
   /// Passes over up to `count` live blocks, without a look at which of their rows are live; returns how many. It stays
   /// within a word, so that the block where it stops is live too.
   __device__ int skip(int count) {
-    static_assert(kExact);
     count = min(count, __popc(left_));
     if (count == 0) return 0;
 #pragma unroll 1
@@ -78,13 +71,11 @@ struct Walker {
     const int bit = __ffs(static_cast<int>(left_)) - 1;
     left_ &= left_ - 1;
     k_block = base_ + bit;
-    const unsigned lines = __ballot_sync(0xffffffffu, word_ >> bit & 1);
-    if constexpr (kPairs32<Config>) {
-      live = pairs_32_of(lines);
+    if constexpr (Config::kSkip == Skip::pairs) {
+      live = __shfl_sync(0xffffffffu, here_, bit);
     } else {
-      live = Config::kSkip == Skip::rows ? lines & 0xffffu : allowed_ & pairs_of(lines);
+      live = __ballot_sync(0xffffffffu, word_ >> bit & 1) & 0xffff;
     }
-    if constexpr (Config::kFinish == Finish::dot && Config::kSkip == Skip::pairs) seen_ |= live;
   }
 
   static __device__ unsigned pairs_of(unsigned lines) {
@@ -115,20 +106,21 @@ struct Walker {
   /// The pairs that lie in the matrix and that mask_out keeps.
   __device__ void start_pairs(const MultiplyParams& params, const Place& place, bool inside, int row) {
     const int lane = threadIdx.x % 32;
-    unsigned& columns = kept_;
-    columns = 0;
+    unsigned columns = 0;
     if (lane < Config::kRowBlocks && inside) {
       const BitRows& bits = params.live_out;
-#pragma unroll 1
+      const int first = place.column >> params.block_n;
+      unsigned kept = ~0u;  // of 32 columns of mask_out from the first on
+      if (bits.words != nullptr) {
+        const auto* words = reinterpret_cast<const unsigned*>(bits.words + place.batch * bits.words_per_batch +
+                                                              (row >> params.block_m) * bits.words_per_row);
+        const int word = first / 32;
+        kept = __funnelshift_r(words[word], words[min(word + 1, 2 * static_cast<int>(bits.words_per_row) - 1)], first);
+      }
+#pragma unroll
       for (int c = 0; c < kLineColumns; ++c) {
-        const int column = place.column + c * Config::kBlock, block = column >> params.block_n;
-        if (column >= params.n) break;
-        const bool kept =
-            bits.words == nullptr || (bits.words[place.batch * bits.words_per_batch +
-                                                 (row >> params.block_m) * bits.words_per_row + block / 64] >>
-                                          (block % 64) &
-                                      1);
-        columns |= unsigned{kept} << c;
+        const int column = place.column + c * Config::kBlock;
+        if (column < params.n) columns |= (kept >> ((column >> params.block_n) - first) & 1) << c;
       }
     }
     if constexpr (kPairs32<Config>) {
@@ -149,22 +141,28 @@ struct Walker {
   __device__ void take_word(unsigned mask) {
     word_ = ahead_;
     ahead_ = read(base_ + 32);
-    const bool is_row = threadIdx.x % 32 < 16;
-    unsigned lines = is_row ? word_ : 0;
-    if constexpr (Config::kSkip == Skip::pairs && !kExact) {
-      lines &= uniform(is_row ? 0 : word_);
-    } else if constexpr (Config::kSkip == Skip::pairs) {
-      unsigned columns = 0;
+    const int lane = threadIdx.x % 32;
+    if (end_ - base_ < 32) mask &= (1u << (end_ > base_ ? end_ - base_ : 0)) - 1;
+    if constexpr (Config::kSkip == Skip::pairs) {
+      unsigned lines = 0;
+#pragma unroll
+      for (int r = 0; r < Config::kRowBlocks; ++r) lines |= (__shfl_sync(0xffffffffu, word_, r) >> lane & 1) << r;
 #pragma unroll
       for (int c = 0; c < kLineColumns; ++c) {
-        const unsigned column = __shfl_sync(0xffffffffu, word_, 16 + c);
-        if (kept_ >> c & 1) columns |= column;
+        lines |= (__shfl_sync(0xffffffffu, word_, 16 + c) >> lane & 1) << (16 + c);
       }
-      lines &= columns;
+      if (!(mask >> lane & 1)) lines = 0;
+      if constexpr (kPairs32<Config>) {
+        here_ = pairs_32_of(lines);
+      } else {
+        here_ = allowed_ & pairs_of(lines);
+      }
+      left_ = __ballot_sync(0xffffffffu, here_ != 0);
+      if constexpr (Config::kFinish == Finish::dot) seen_ |= here_;
+    } else {
+      left_ = uniform(lane < 16 ? word_ : 0) & mask;
+      if constexpr (Config::kFinish == Finish::dot) seen_ |= left_ & word_;
     }
-    left_ = uniform(lines) & mask;
-    if (end_ - base_ < 32) left_ &= (1u << (end_ > base_ ? end_ - base_ : 0)) - 1;
-    if constexpr (Config::kFinish == Finish::dot && Config::kSkip == Skip::rows) seen_ |= left_ & word_;
   }
 
   static constexpr int kLineColumns = Config::kColumns / Config::kBlock;
@@ -175,8 +173,8 @@ struct Walker {
   int base_, end_;
   unsigned allowed_;        // pairs of blocks of 32: as in Pairs32, of the left 32 columns of each group
   unsigned allowed_right_;  // of the right ones
-  unsigned kept_;           // columns of blocks that mask_out keeps in this lane's row
-  unsigned seen_;           // of a dot: this lane's live blocks so far, or pairs
+  unsigned here_;           // pairs that are live at this lane's block of the word
+  unsigned seen_;           // of a dot: this lane's live blocks so far, or pairs at its block of any word
 };
 
 }  // namespace maskmm::cuda::sm90
