@@ -11,6 +11,7 @@
 #pragma once
 
 #include "cuda/dot.cuh"
+#include "cuda/early.cuh"
 #include "cuda/epilogue.cuh"
 #include "cuda/kernel_table.hpp"
 #include "cuda/load.cuh"
@@ -216,8 +217,8 @@ __device__ void consume(const MultiplyParams& params, const Ring<Multiply>& ring
   const int warp_row = warp / Shape::kWarpsAcross * Shape::kWarpRows * 16;
   // The two warps of a scheduler (warp, warp + 4) differ in their rows and in their columns, so that dead block rows
   // and dead block columns leave one of them with work.
-  constexpr int kAcross = Shape::kWarpsAcross;
-  const int warp_column = (warp + warp / 4 * (kAcross / 2)) % kAcross * Shape::kWarpColumns * 16;
+  constexpr int kAcross = Shape::kWarpsAcross, kTurn = Shape::kWarpsDown > 1 ? kAcross / 2 : 0;
+  const int warp_column = (warp + warp / 4 * kTurn) % kAcross * Shape::kWarpColumns * 16;
   const int part_shift = Ring<Multiply>::part_shift(params);
   constexpr int kPartScaleBytes = 32 * sizeof(typename Multiply::Accumulator);
   Multiply multiply(params, warp_row, warp_column);
@@ -244,8 +245,7 @@ __device__ void consume(const MultiplyParams& params, const Ring<Multiply>& ring
         multiply.part(params, {a, a + Ring<Multiply>::LoadA::kBytes, part << part_shift, (part + 1) << part_shift,
                                pairs, ring.scales(position.slot) + part * kPartScaleBytes});
       }
-      __syncwarp();
-      if (threadIdx.x % 32 == 0) ptx::barrier_arrive(ring.empty(position.slot));
+      ptx::barrier_arrive_of_warp(ring.empty(position.slot));
       position.next(ring.stages);
     }
     if (params.x.data == nullptr) {
@@ -281,15 +281,15 @@ __global__ void __launch_bounds__(Multiply::Shape::kThreads, Multiply::Shape::kB
     return;
   }
 #endif
-  if (params.scaled != nullptr && (*params.scaled != 0) != (Multiply::kMasks == Masks::scaling)) return;
-  if (params.list.tiles != nullptr && params.list.counts[1] == 0) return;
-
   extern __shared__ __align__(1024) std::byte shared[];
   const Ring<Multiply> ring{shared, params.stages};
   if (threadIdx.x < params.stages) {
     ptx::barrier_init(ring.full(threadIdx.x), 32 + 1);
-    ptx::barrier_init(ring.empty(threadIdx.x), Shape::kMultiplyWarps);
+    ptx::barrier_init(ring.empty(threadIdx.x), Shape::kMultiplyWarps * ptx::kWarpArrivals);
   }
+  ptx::wait_for_launches_before();
+  if (params.scaled != nullptr && (*params.scaled != 0) != (Multiply::kMasks == Masks::scaling)) return;
+  if (params.list.tiles != nullptr && params.list.counts[1] == 0) return;
   __syncthreads();
   const int warp = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
   if (warp < Shape::kMultiplyWarps) {

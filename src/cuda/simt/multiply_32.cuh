@@ -34,7 +34,10 @@ struct Multiply32 {
       : warp_row_(warp_row),
         warp_column_(warp_column),
         down_((threadIdx.x >> 1 & 1) | (threadIdx.x >> 2 & 6)),
-        across_((threadIdx.x & 1) | (threadIdx.x >> 1 & 2)) {}
+        across_((threadIdx.x & 1) | (threadIdx.x >> 1 & 2)) {
+    if (threadIdx.x % 32 == 0) *zeros() = make_float4(0, 0, 0, 0);
+    __syncwarp();
+  }
 
   __device__ void clear() {
     clear(sums_);
@@ -83,17 +86,21 @@ struct Multiply32 {
  private:
   static constexpr int kColumnRun = kLayoutB == Layout::line_major ? 4 : 1;
 
+  /// 16 bytes of zeros in shared memory, for each warp.
+  static __device__ float4* zeros() {
+    __shared__ float4 of_warps[Shape::kMultiplyWarps];
+    return &of_warps[threadIdx.x / 32];
+  }
+
   /// Zeros, by vector loads that put the sums of neighbouring columns into registers in exchanged order: a sum and the
   /// b of its column then lie in different register banks. Where they do not, a multiply-add takes two cycles.
   static __device__ void clear(Sums& sums) {
-    __shared__ float4 zeros;
-    zeros = make_float4(0, 0, 0, 0);
-    __syncwarp();
+    const std::uint32_t from = ptx::shared_address(zeros());
 #pragma unroll
     for (auto& row : sums) {
 #pragma unroll
       for (int c = 0; c < kColumns; c += 4) {
-        const float4 v = load_zeros(ptx::shared_address(&zeros));
+        const float4 v = load_zeros(from);
         row[c + 1] = v.x, row[c] = v.y, row[c + 3] = v.z, row[c + 2] = v.w;
       }
     }

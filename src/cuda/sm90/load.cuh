@@ -143,6 +143,7 @@ struct Loader {
       if constexpr (kScales) {
         if (two) write_scale(0, first_scale);
         write_scale(two ? 1 : 0, scale);
+        if constexpr (Ring<Config>::kScaleArrivals != 0) cuda::ptx::barrier_arrive(ring.full(position.slot));
         __syncwarp();
       }
       if (ptx::elect()) fill(k, live, flags);

@@ -39,6 +39,9 @@ struct Ring {
   static constexpr int kBytes =
       kStages * (kStageBytes + 2 * int(sizeof(std::uint64_t)) + int(sizeof(StageState)) + kScaleBytes);
   static constexpr int kWarps = Config::kThreads / 32 - 4;  // that multiply
+  /// Of lanes that write scales, for racecheck: see kWarpArrivals.
+  static constexpr int kScaleArrivals =
+      Config::kMasks == Masks::scaling && cuda::ptx::kWarpArrivals == 32 ? cuda::ptx::kWarpArrivals : 0;
 
   std::uint32_t start;  // a multiple of 1024
 
@@ -66,15 +69,19 @@ struct Ring {
 
   __device__ void init() const {
     for (int slot = 0; slot < kStages; ++slot) {
-      ptx::barrier_init(full(slot), 1);
-      ptx::barrier_init(empty(slot), Config::kCluster * kWarps);
+      ptx::barrier_init(full(slot), 1 + kScaleArrivals);
+      ptx::barrier_init(empty(slot), Config::kCluster * kWarps * cuda::ptx::kWarpArrivals);
     }
   }
 
   /// Tells every loading warp that writes into the slot that this warp is through with it.
   __device__ void release(int slot) const {
     const unsigned lane = threadIdx.x % 32;
-    if constexpr (Config::kCluster > 1) {
+    if constexpr (cuda::ptx::kWarpArrivals == 32) {
+      for (unsigned block = 0; block < Config::kCluster; ++block) {
+        ptx::barrier_arrive_in_cluster(ptx::in_block(empty(slot), block));
+      }
+    } else if constexpr (Config::kCluster > 1) {
       if (lane < Config::kCluster) ptx::barrier_arrive_in_cluster(ptx::in_block(empty(slot), lane));
     } else {
       if (lane == 0) ptx::barrier_arrive(empty(slot));
