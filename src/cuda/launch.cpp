@@ -67,12 +67,12 @@ void allow_shared_bytes(const void* function, int shared_bytes, int device) {
 }
 
 void launch_kernel(const void* function, std::int64_t blocks, int threads, int shared_bytes, void* params, int device,
-                   cudaStream_t stream, const char* name) {
+                   cudaStream_t stream, const char* name, Start how) {
   // With what kernels declare themselves: less than 48 KB, which all may use unasked.
   if (shared_bytes > 32 << 10) allow_shared_bytes(function, shared_bytes, device);
   void* arguments[] = {params};
-  check(cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments,
-                         static_cast<std::size_t>(shared_bytes), stream),
+  check(start(function, static_cast<unsigned>(blocks), threads, static_cast<std::size_t>(shared_bytes), arguments,
+              stream, how),
         name);
 }
 

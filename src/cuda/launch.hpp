@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "cuda/choose.hpp"
+#include "cuda/start.hpp"
 
 namespace maskmm::cuda {
 
@@ -17,6 +18,6 @@ void allow_shared_bytes(const void* function, int shared_bytes, int device);
 
 /// Enqueues a kernel that takes one struct, on the current device. Throws what check() throws.
 void launch_kernel(const void* function, std::int64_t blocks, int threads, int shared_bytes, void* params, int device,
-                   cudaStream_t stream, const char* name);
+                   cudaStream_t stream, const char* name, Start how = Start::in_order);
 
 }  // namespace maskmm::cuda

@@ -36,9 +36,10 @@ __device__ std::int64_t words_of(const MaskParams& mask) {
 }
 
 template <class Accumulator>
-__global__ void __launch_bounds__(kThreads) live_kernel(const __grid_constant__ LiveParams params, unsigned* counters) {
+__global__ void __launch_bounds__(kThreads)
+    live_kernel(const __grid_constant__ LiveParams params, const Counters counters) {
   ptx::let_next_launch_start();
-  if (counters != nullptr && blockIdx.x == 0 && threadIdx.x < kCounters) counters[threadIdx.x] = 0;
+  if (blockIdx.x == 0 && threadIdx.x < counters.count) counters.words[threadIdx.x] = 0;
   const std::int64_t first = words_of(params.masks[0]), second = first + words_of(params.masks[1]);
   const std::int64_t total = second + words_of(params.masks[2]);
   const std::int64_t step = std::int64_t{gridDim.x} * kWarps;
@@ -59,6 +60,7 @@ __device__ void write_element(const Result& out, std::byte* to, const Element& e
 
 template <class Element, class Accumulator>
 __global__ void __launch_bounds__(kThreads) reduce_kernel(const __grid_constant__ ReduceParams params) {
+  ptx::wait_for_launches_before();
   const std::int64_t per_matrix = params.m * params.n, total = per_matrix * params.batch_size;
   const auto* partial = static_cast<const Accumulator*>(params.partial);
   const auto* scales = static_cast<const Accumulator*>(params.scale_out.values);
@@ -85,6 +87,7 @@ __global__ void __launch_bounds__(kThreads) reduce_kernel(const __grid_constant_
 /// A warp sums the squares of one block: each lane a part, in order, then all lanes.
 template <class Accumulator>
 __global__ void __launch_bounds__(kThreads) reduce_squares_kernel(const __grid_constant__ ReduceSquaresParams params) {
+  ptx::wait_for_launches_before();
   const std::int64_t rows = (params.m + 15) / 16, columns = (params.n + 15) / 16;
   const int shift_m = params.block_m - 4, shift_n = params.block_n - 4;  // blocks in squares
   const std::int64_t block_rows = ((rows - 1) >> shift_m) + 1, block_columns = ((columns - 1) >> shift_n) + 1;
@@ -150,48 +153,51 @@ unsigned grid_for(std::int64_t blocks, int sms) {
 }
 
 template <class Params, class... More>
-cudaError_t launch(void (*kernel)(Params, More...), unsigned grid, cudaStream_t stream, const Params& params,
+cudaError_t launch(void (*kernel)(Params, More...), unsigned grid, cudaStream_t stream, Start how, const Params& params,
                    More... more) {
   void* arguments[] = {const_cast<Params*>(&params), &more...};
-  return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(grid), dim3(kThreads), arguments, 0, stream);
+  return start(reinterpret_cast<const void*>(kernel), grid, kThreads, 0, arguments, stream, how);
 }
 
 }  // namespace
 
-cudaError_t launch_live(const LiveParams& params, unsigned* counters, Dtype accumulate, int sms, cudaStream_t stream) {
+cudaError_t launch_live(const LiveParams& params, const Counters& counters, Dtype accumulate, int sms,
+                        cudaStream_t stream) {
   std::int64_t words = 0;
   for (const MaskParams& mask : params.masks) words += mask.data ? mask.batches * mask.rows * mask.words_per_row : 0;
   if (words == 0) {
-    return counters == nullptr ? cudaSuccess : cudaMemsetAsync(counters, 0, kCounters * sizeof *counters, stream);
+    return counters.count == 0 ? cudaSuccess
+                               : cudaMemsetAsync(counters.words, 0, counters.count * sizeof *counters.words, stream);
   }
   const unsigned grid = grid_for((words + kWarps - 1) / kWarps, sms);
-  return accumulate == Dtype::float64 ? launch(&live_kernel<double>, grid, stream, params, counters)
-                                      : launch(&live_kernel<float>, grid, stream, params, counters);
+  return accumulate == Dtype::float64 ? launch(&live_kernel<double>, grid, stream, Start::in_order, params, counters)
+                                      : launch(&live_kernel<float>, grid, stream, Start::in_order, params, counters);
 }
 
-cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream) {
+cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream, Start how) {
   const std::int64_t total = params.m * params.n * params.batch_size;
   const unsigned grid = grid_for((total + kThreads - 1) / kThreads, sms);
-  if (accumulate == Dtype::float64) return launch(&reduce_kernel<double, double>, grid, stream, params);
+  if (accumulate == Dtype::float64) return launch(&reduce_kernel<double, double>, grid, stream, how, params);
   switch (params.out.dtype) {
     case Dtype::float16:
-      return launch(&reduce_kernel<__half, float>, grid, stream, params);
+      return launch(&reduce_kernel<__half, float>, grid, stream, how, params);
     case Dtype::bfloat16:
-      return launch(&reduce_kernel<__nv_bfloat16, float>, grid, stream, params);
+      return launch(&reduce_kernel<__nv_bfloat16, float>, grid, stream, how, params);
     default:
-      return launch(&reduce_kernel<float, float>, grid, stream, params);
+      return launch(&reduce_kernel<float, float>, grid, stream, how, params);
   }
 }
 
-cudaError_t launch_reduce_squares(const ReduceSquaresParams& params, Dtype accumulate, int sms, cudaStream_t stream) {
+cudaError_t launch_reduce_squares(const ReduceSquaresParams& params, Dtype accumulate, int sms, cudaStream_t stream,
+                                  Start how) {
   const std::int64_t rows = ((params.m - 1) >> params.block_m) + 1, columns = ((params.n - 1) >> params.block_n) + 1;
   const unsigned grid = grid_for((rows * columns * params.batch_size + kWarps - 1) / kWarps, sms);
-  return accumulate == Dtype::float64 ? launch(&reduce_squares_kernel<double>, grid, stream, params)
-                                      : launch(&reduce_squares_kernel<float>, grid, stream, params);
+  return accumulate == Dtype::float64 ? launch(&reduce_squares_kernel<double>, grid, stream, how, params)
+                                      : launch(&reduce_squares_kernel<float>, grid, stream, how, params);
 }
 
 cudaError_t launch_count(const MultiplyParams& params, unsigned long long* count, int sms, cudaStream_t stream) {
-  return launch(&count_kernel, grid_for(std::int64_t{sms} * 8, sms), stream, params, count);
+  return launch(&count_kernel, grid_for(std::int64_t{sms} * 8, sms), stream, Start::in_order, params, count);
 }
 
 }  // namespace maskmm::cuda

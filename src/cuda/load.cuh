@@ -113,7 +113,9 @@ struct Loader {
     if (__all_sync(kAllLanes, bytes == 16 && lines_left >= kLines)) {
       // Four addresses that do not wait for one another.
       const std::byte* froms[4] = {from, from + step, from + 2 * step, from + 3 * step};
-#pragma unroll
+      // Of float32's 256 lines, all at once would take registers from the multiplying warps.
+      constexpr int kAtOnce = kSize == 4 ? 8 : kLines / 16;
+#pragma unroll kAtOnce
       for (int line = 0; line < kLines; line += 16) {
         if (part.live(line)) {
           ptx::copy_16(even + line * kStageKBytes, froms[0]);

@@ -93,8 +93,12 @@ class LiveMasks {
     params.masks[1] = prepare(lhs_, copies_[1], workspace + layout.words_lhs, workspace + layout.scales_lhs, true);
     params.masks[2] = prepare(rhs_, copies_[2], workspace + layout.words_rhs, workspace + layout.scales_rhs, true);
     if (!pack) return;
-    auto* counters =
-        choice.choosing.kernel.cluster > 0 ? reinterpret_cast<unsigned*>(workspace + layout.counters) : nullptr;
+    Counters counters;
+    if (choice.choosing.kernel.cluster > 0 && !choice.reads_masks()) {
+      counters = {reinterpret_cast<unsigned*>(workspace + layout.counters), kCounters};
+    } else if (choice.plans) {
+      counters = {reinterpret_cast<unsigned*>(workspace + layout.plan), sizeof(PlanHeader) / sizeof(unsigned)};
+    }
     check(launch_live(params, counters, canonical.accumulate, sms, stream), "the launch of the mask pass");
     for (int i = 0; i < 3; ++i) {
       const MaskParams& mask = params.masks[i];
@@ -190,9 +194,9 @@ TileList list_of(const Choice& choice, int candidate, std::byte* workspace) {
   return {reinterpret_cast<const unsigned*>(workspace + choice.workspace.tiles[candidate]), header->counts[candidate]};
 }
 
-void plan(const Choice& choice, const MultiplyParams& params, std::byte* workspace, int sms, cudaStream_t stream) {
+void plan(const Choice& choice, const MultiplyParams& params, std::byte* workspace, int sms, cudaStream_t stream,
+          Start how) {
   auto* header = reinterpret_cast<PlanHeader*>(workspace + choice.workspace.plan);
-  check(cudaMemsetAsync(header, 0, sizeof *header, stream), "cudaMemsetAsync");
   PlanParams plan{};
   plan.m = params.m, plan.n = params.n, plan.k_blocks = params.k_blocks, plan.batch_size = params.batch_size;
   plan.block_m = params.block_m, plan.block_n = params.block_n;
@@ -212,17 +216,17 @@ void plan(const Choice& choice, const MultiplyParams& params, std::byte* workspa
     candidate.tiles = reinterpret_cast<unsigned*>(workspace + choice.workspace.tiles[i]);
     candidate.counts = header->counts[i];
   }
-  check(launch_plan(plan, sms, stream), "the launch of the plan");
+  check(launch_plan(plan, sms, stream, how), "the launch of the plan");
 }
 
 void launch(const Launch& launch, const WorkspaceLayout& layout, std::byte* workspace, MultiplyParams params,
-            const TileList& list, int device, cudaStream_t stream) {
+            const TileList& list, int device, cudaStream_t stream, Start how) {
   params.list = list;
   params.schedule = launch.schedule;
   params.stages = launch.stages;
   if (launch.kernel.cluster > 0) return sm90::launch(launch, layout, workspace, params, device, stream);
   launch_kernel(launch.kernel.function, launch.blocks, launch.kernel.threads, launch.stages * launch.kernel.stage_bytes,
-                &params, device, stream, launch.kernel.name);
+                &params, device, stream, launch.kernel.name, how);
 }
 
 void launch_few_rows(const Choice& choice, const MultiplyParams& params, const LiveMasks& masks, int device,
@@ -253,7 +257,7 @@ void launch_direct(const Choice& choice, const MultiplyParams& params, const Liv
 }
 
 void reduce_squares(const Canonical& canonical, const MultiplyParams& params, std::int64_t splits, int sms,
-                    cudaStream_t stream) {
+                    cudaStream_t stream, Start how) {
   ReduceSquaresParams reduce{};
   reduce.m = params.m, reduce.n = params.n, reduce.batch_size = params.batch_size;
   reduce.splits = splits;
@@ -262,7 +266,7 @@ void reduce_squares(const Canonical& canonical, const MultiplyParams& params, st
   reduce.out = params.out;
   reduce.batch = params.batch;
   reduce.scale_out = params.scale_out;
-  check(launch_reduce_squares(reduce, canonical.accumulate, sms, stream), "the launch of the sum over blocks");
+  check(launch_reduce_squares(reduce, canonical.accumulate, sms, stream, how), "the launch of the sum over blocks");
 }
 
 /// Calls `call` with every slice of the batch that has at most kBatchAxes axes: the last ones.
@@ -298,16 +302,19 @@ void run_slice(const Canonical& given, const Stream& stream, core::ScratchSource
   const Workspace workspace(static_cast<std::size_t>(choice.workspace.bytes), canonical.device.index, handle, scratch);
   const LiveMasks masks(canonical, choice, !choice.reads_masks(), workspace.data(), limits.sms, handle);
   const MultiplyParams params = make_params(canonical, choice, masks, workspace.data());
-  if (choice.plans) plan(choice, params, workspace.data(), limits.sms, handle);
+  // Between kernels of this call. The first waits for whatever is in front.
+  const Start next = limits.capability == 90 && limits.hopper_code ? Start::early : Start::in_order;
+  const bool mask_pass = params.live_out.words || params.live_lhs.words || params.live_rhs.words;
+  if (choice.plans) plan(choice, params, workspace.data(), limits.sms, handle, next);
   if (choice.few_rows.function) launch_few_rows(choice, params, masks, given.device.index, handle);
   if (choice.direct) launch_direct(choice, params, masks, given.device.index, handle);
   for (int i = 0; i < kCandidates && !choice.direct; ++i) {
     if (!launch_of(choice, i)->kernel.function) continue;
     launch(*launch_of(choice, i), choice.workspace, workspace.data(), params, list_of(choice, i, workspace.data()),
-           given.device.index, handle);
+           given.device.index, handle, mask_pass ? next : Start::in_order);
   }
   if (params.x.data) {
-    reduce_squares(canonical, params, choice.choosing.schedule.splits, limits.sms, handle);
+    reduce_squares(canonical, params, choice.choosing.schedule.splits, limits.sms, handle, next);
   } else if (params.partial) {
     ReduceParams reduce{};
     reduce.m = params.m, reduce.n = params.n, reduce.batch_size = params.batch_size;
@@ -317,7 +324,8 @@ void run_slice(const Canonical& given, const Stream& stream, core::ScratchSource
     reduce.out = params.out;
     reduce.batch = params.batch;
     reduce.scale_out = params.scale_out;
-    check(launch_reduce(reduce, canonical.accumulate, limits.sms, handle), "the launch of the sum over parts of k");
+    check(launch_reduce(reduce, canonical.accumulate, limits.sms, handle, next),
+          "the launch of the sum over parts of k");
   }
 }
 

@@ -199,6 +199,23 @@ TEST_F(CudaCases, Planned) {
   }
 }
 
+TEST_F(CudaCases, PlannedUnderOneMask) {
+  for (const Dtype dtype : {Dtype::float32, Dtype::float64}) {
+    for (int which = 0; which < 8; ++which) {
+      Case c;
+      c.m = 1300, c.n = 1288, c.k = 1296;
+      c.block = which < 4 ? 64 : 16;
+      c.a_dtype = c.b_dtype = dtype;
+      c.a_lay = kOperandLays[which & 1], c.b_lay = kOperandLays[which >> 1 & 1];
+      c.out_lay = which == 5 ? Lay::columns : Lay::rows;
+      (which % 3 ? c.lhs : c.rhs) = mask(Dtype::bool_, 0.15);
+      c.infinite = 1e-6;
+      c.seed = static_cast<std::uint64_t>(which);
+      verify(c);
+    }
+  }
+}
+
 TEST_F(CudaCases, DotIsThatOfTheCpu) {
   Random random(11);
   for (const Dtype dtype : {Dtype::float16, Dtype::float32, Dtype::float64}) {

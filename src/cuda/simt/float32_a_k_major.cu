@@ -11,11 +11,19 @@ Kernel kernel(TileKind kind, Masks masks) {
   if (masks == Masks::scaling) {
     return kernel_of<Multiply32<Layout::k_major, kLayoutB, Square, Masks::scaling>>("simt float32 128x128 scaling");
   }
-  if (kind == TileKind::small) {
-    return kernel_of<Multiply32<Layout::k_major, kLayoutB, TileShape<64, 64, 2, 2, 2, 2>, Masks::choosing>>(
-        "simt float32 64x64");
+  switch (kind) {
+    case TileKind::wide:
+      return kernel_of<Multiply32<Layout::k_major, kLayoutB, TileShape<64, 256, 1, 8, 4, 1>, Masks::choosing>>(
+          "simt float32 64x256");
+    case TileKind::tall:
+      return kernel_of<Multiply32<Layout::k_major, kLayoutB, TileShape<256, 64, 4, 2, 4, 1>, Masks::choosing>>(
+          "simt float32 256x64");
+    case TileKind::small:
+      return kernel_of<Multiply32<Layout::k_major, kLayoutB, TileShape<64, 64, 2, 2, 2, 2>, Masks::choosing>>(
+          "simt float32 64x64");
+    default:
+      return kernel_of<Multiply32<Layout::k_major, kLayoutB, Square, Masks::choosing>>("simt float32 128x128");
   }
-  return kernel_of<Multiply32<Layout::k_major, kLayoutB, Square, Masks::choosing>>("simt float32 128x128");
 }
 
 }  // namespace

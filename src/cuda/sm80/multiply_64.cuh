@@ -120,7 +120,7 @@ struct Multiply64 {
   }
 
   __device__ void multiply(const PartView& part, Sums& sums) const {
-#pragma unroll 1
+#pragma unroll
     for (int q = 0; q < 4; q += 2) {
       double a[kI][4];
 #pragma unroll

@@ -3,6 +3,7 @@
 #include "cuda/early.cuh"
 #include "cuda/sm90/gather.hpp"
 #include "cuda/sm90/kept.cuh"
+#include "cuda/start.hpp"
 
 namespace maskmm::cuda::sm90 {
 namespace {
@@ -80,14 +81,7 @@ cudaError_t launch_gather(const MultiplyParams& params, const Gathered& to, cuda
   const std::int64_t lines = params.batch_size * ((params.m + kGatheredRows * kBlock - 1) / (kGatheredRows * kBlock));
   const auto blocks = static_cast<unsigned>((lines + kThreads / 32 - 1) / (kThreads / 32));
   void* arguments[] = {const_cast<MultiplyParams*>(&params), const_cast<Gathered*>(&to)};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(kThreads);
-  config.stream = stream;
-  cudaLaunchAttribute early = starts_early();
-  config.attrs = &early;
-  config.numAttrs = 1;
-  return cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(&gather_kernel), arguments);
+  return start(reinterpret_cast<const void*>(&gather_kernel), blocks, kThreads, 0, arguments, stream, Start::early);
 }
 
 }  // namespace maskmm::cuda::sm90

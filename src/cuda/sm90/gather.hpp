@@ -7,15 +7,6 @@
 
 namespace maskmm::cuda::sm90 {
 
-/// Lets a launch start before the kernel that was launched last on the stream is finished, which must be one that waits
-/// for those before it.
-inline cudaLaunchAttribute starts_early() {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  return attribute;
-}
-
 /// Fills the lists; their counts are zero before. Follows the mask pass.
 cudaError_t launch_gather(const MultiplyParams& params, const Gathered& to, cudaStream_t stream);
 

@@ -8,6 +8,7 @@
 #include "cuda/sm90/gather.hpp"
 #include "cuda/sm90/small.hpp"
 #include "cuda/sm90/tensor_map.hpp"
+#include "cuda/start.hpp"
 
 namespace maskmm::cuda::sm90 {
 namespace {
