@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
+#include <utility>
 
+#include "cuda/plan.hpp"
 #include "cuda/simt/direct.hpp"
 #include "cuda/sm80/tf32.hpp"
 #include "cuda/sm90/choose.hpp"
+#include "cuda/sm90/few_rows.hpp"
 #include "cuda/sm90/small.hpp"
 #include "maskmm/error.hpp"
 
@@ -30,7 +33,6 @@ constexpr std::int64_t kMostDirectK = 2048;
 constexpr std::int64_t kLeastKOfMoreRows = 2048;
 constexpr double kLeastProductsToPlan = 0x1p31;
 constexpr double kMostBlocksToPlan = 0x1p24;
-constexpr std::int64_t kMostTilesToPlan = 1 << 18;
 constexpr int kRowsPerGroup = 2048;  // of tiles that run side by side: about what L2 holds of a
 
 bool is_multiple(std::int64_t value, std::int64_t of) { return value % of == 0; }
@@ -168,6 +170,15 @@ Kernel other_kernel(const Choice& choice, TileKind kind, Masks masks) {
   }
 }
 
+/// The tiles that the plan may prefer. Under one operand's mask alone, those of float32 and float64 are as large as the
+/// others, but have half as many of the block rows (or columns) that the mask tells apart.
+TileKind second_tile(const Canonical& canonical, const Choice& choice) {
+  const bool lhs = canonical.mask_lhs.present(), rhs = canonical.mask_rhs.present();
+  const bool full_precision = choice.element == Dtype::float64 || (choice.element == Dtype::float32 && !choice.tf32);
+  if (!full_precision || canonical.mask_out.present() || lhs == rhs) return TileKind::small;
+  return lhs ? TileKind::wide : TileKind::tall;
+}
+
 /// Splits of k that give every processor a tile, where the tiles of the result do not.
 std::int64_t splits_of(const Canonical& canonical, const Kernel& kernel, const DeviceLimits& limits) {
   if (kernel.gathers || kernel.block == 32) return 1;
@@ -213,13 +224,13 @@ MaskBytes mask_bytes(const Canonical& canonical, const Operand& mask, std::int64
 }
 
 /// Whether a plan is worth its launch, and not too long: it weighs every tile.
-bool plan_pays(const Canonical& canonical, const Kernel& small) {
+bool plan_pays(const Canonical& canonical, const Kernel& kernel, const Kernel& small) {
   const bool masked = canonical.mask_out.present() || canonical.mask_lhs.present() || canonical.mask_rhs.present();
   const double blocks = static_cast<double>(canonical.m.count()) * static_cast<double>(canonical.n.count()) *
                         static_cast<double>(core::ceil_div(canonical.k.count(), 64)) *
                         static_cast<double>(canonical.batch_size);
   return masked && products_of(canonical) >= kLeastProductsToPlan && blocks <= kMostBlocksToPlan &&
-         tiles_of(canonical, small) <= kMostTilesToPlan;
+         std::max(tiles_of(canonical, kernel), tiles_of(canonical, small)) <= kMostTilesToPlan;
 }
 
 Choice with_operands(const Canonical& canonical) {
@@ -275,7 +286,33 @@ Kernel hopper_small_kernel(const Canonical& canonical, const Choice& choice, con
   return {};
 }
 
-void choose_small(const Canonical& canonical, const Kernel& kernel, Choice& choice) {
+/// Whether mask_out and mask_lhs say the same of all rows of the result.
+bool has_one_row_of_blocks(const Canonical& canonical) {
+  return canonical.m.count() == 1 || !(canonical.mask_out.present() || canonical.mask_lhs.present());
+}
+
+/// Hopper's kernel for at most 64 rows of which tiles are many enough; none where it does not take the call.
+Kernel hopper_few_rows_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
+  if (limits.capability != 90 || !limits.hopper_code || limits.family != Family::best) return {};
+  if (!is_16_bit(choice) || canonical.m.extent <= sm80::kFewRows || canonical.m.extent > sm90::kBlock) return {};
+  if (products_of(canonical) <= kMostProductsOfTiny || canonical.k.extent > sm90::kMostFewRowsK) return {};
+  if (!may_read_masks(canonical, choice) || !sm90::operands_fit(canonical, choice)) return {};
+  const bool out = canonical.mask_out.present(), lhs = canonical.mask_lhs.present(), rhs = canonical.mask_rhs.present();
+  const auto whole = [](std::int64_t block) { return is_multiple(block, sm90::kBlock); };
+  if (!has_one_row_of_blocks(canonical) || ((out || rhs) && !whole(canonical.n.block)) ||
+      ((lhs || rhs) && !whole(canonical.k.block))) {
+    return {};
+  }
+  const Kernel kernel = sm90::few_rows_kernel(choice.element);
+  return tiles_of(canonical, kernel) * 2 > limits.sms ? kernel : Kernel{};
+}
+
+std::string rows_reason(const Canonical& canonical, int rows) {
+  return "at most " + std::to_string(rows) + " rows: live blocks of " + (canonical.swapped ? "a" : "b") +
+         " are read once";
+}
+
+void choose_small(const Canonical& canonical, const Kernel& kernel, std::string reason, Choice& choice) {
   Launch& launch = choice.choosing;
   launch.kernel = kernel;
   launch.stages = 1;
@@ -286,22 +323,21 @@ void choose_small(const Canonical& canonical, const Kernel& kernel, Choice& choi
   schedule.splits = 1, schedule.blocks_per_split = canonical.k.count();
   schedule.total = launch.blocks = schedule.tiles_m * schedule.tiles_n * canonical.batch_size;
   choice.direct = true;
-  choice.reason = "a small problem: one launch, which reads the masks itself";
+  choice.reason = std::move(reason);
   choice.workspace = make_workspace(canonical, choice, false);
 }
 
 /// Whether the kernel for few rows takes the call; see few_rows.cuh for its limits.
 bool has_few_rows(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
   if (!is_16_bit(choice) || canonical.m.extent > sm80::kMoreRows) return false;
-  const bool one_row_of_blocks =
-      canonical.m.count() == 1 || !(canonical.mask_out.present() || canonical.mask_lhs.present());
   const int shared = sm80::few_rows_kernel(choice.element, choice.b.k_major, canonical.m.extent).shared_bytes;
   const bool masked = canonical.mask_out.present() || canonical.mask_lhs.present() || canonical.mask_rhs.present();
   const bool pays = canonical.m.extent <= sm80::kFewRows || (masked && canonical.k.extent >= kLeastKOfMoreRows);
-  return limits.family != Family::sm90 && one_row_of_blocks && pays && shared + 8192 <= limits.shared_bytes_per_block &&
-         may_read_masks(canonical, choice) && canonical.n.block >= 64 &&
-         canonical.k.block >= (choice.b.k_major ? 32 : 16) && choice.a.k_major && canonical.n.extent % 8 == 0 &&
-         canonical.k.extent % 8 == 0 && canonical.n.extent > 64 && canonical.k.count() < 1 << 27;
+  return limits.family != Family::sm90 && has_one_row_of_blocks(canonical) && pays &&
+         shared + 8192 <= limits.shared_bytes_per_block && may_read_masks(canonical, choice) &&
+         canonical.n.block >= 64 && canonical.k.block >= (choice.b.k_major ? 32 : 16) && choice.a.k_major &&
+         canonical.n.extent % 8 == 0 && canonical.k.extent % 8 == 0 && canonical.n.extent > 64 &&
+         canonical.k.count() < 1 << 27;
 }
 
 /// Every live block of b once, at the speed of memory; k is split until every processor reads.
@@ -321,8 +357,7 @@ void choose_few_rows(const Canonical& canonical, const DeviceLimits& limits, Cho
   schedule.tiles_n = ceil_div(canonical.n.extent, sm80::kFewRowsColumns);
   schedule.total = schedule.tiles_n * schedule.splits * canonical.batch_size;
   launch.blocks = std::min<std::int64_t>(schedule.total, std::int64_t{limits.sms} * 16);
-  choice.reason = "at most " + std::to_string(choice.few_rows.rows) + " rows: live blocks of " +
-                  std::string(canonical.swapped ? "a" : "b") + " are read once";
+  choice.reason = rows_reason(canonical, choice.few_rows.rows);
   if (schedule.splits > 1) {
     choice.reason += "; k in " + std::to_string(schedule.splits) + " parts, summed in order";
   }
@@ -372,12 +407,16 @@ Canonical orient(const Canonical& given, const DeviceLimits& limits) {
   }
   Canonical swapped = canonical;
   core::swap_roles(swapped);
-  const bool few_columns = canonical.n.extent <= sm80::kFewRows && canonical.m.extent > sm80::kFewRows;
-  if (few_columns && has_few_rows(swapped, with_operands(swapped), limits)) return swapped;
-  const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
+  const auto few_rows = [&](const Canonical& c) {
+    const Choice choice = with_operands(c);
+    return has_few_rows(c, choice, limits) || hopper_few_rows_kernel(c, choice, limits).function != nullptr;
+  };
+  const auto narrower = [&](std::int64_t most) { return canonical.n.extent <= most && canonical.m.extent > most; };
+  if (narrower(sm80::kFewRows) && few_rows(swapped)) return swapped;
   if (hopper_small_kernel(canonical, with_operands(canonical), limits).function) return canonical;
-  if (only_rhs && !has_few_rows(canonical, with_operands(canonical), limits) &&
-      sm90::refusal(canonical, with_operands(canonical), limits).empty()) {
+  if (narrower(sm90::kBlock) && few_rows(swapped)) return swapped;
+  const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
+  if (only_rhs && !few_rows(canonical) && sm90::refusal(canonical, with_operands(canonical), limits).empty()) {
     return swapped;  // Hopper's tiles skip rows
   }
   return canonical;
@@ -394,13 +433,18 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
     }
   }
   Choice choice = with_operands(canonical);
+  constexpr const char* kSmall = "a small problem: one launch, which reads the masks itself";
   if (const Kernel small = hopper_small_kernel(canonical, choice, limits); small.function) {
-    choose_small(canonical, small, choice);
+    choose_small(canonical, small, kSmall, choice);
+    return choice;
+  }
+  if (const Kernel few = hopper_few_rows_kernel(canonical, choice, limits); few.function) {
+    choose_small(canonical, few, rows_reason(canonical, few.rows), choice);
     return choice;
   }
   if (is_small(canonical, choice, limits) &&
       (canonical.m.extent > sm80::kFewRows || products_of(canonical) <= kMostProductsOfTiny)) {
-    choose_small(canonical, small_kernel(canonical, choice, limits), choice);
+    choose_small(canonical, small_kernel(canonical, choice, limits), kSmall, choice);
     return choice;
   }
   if (has_few_rows(canonical, choice, limits)) {
@@ -420,8 +464,8 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
     if (!scaling.function) scaling = other_kernel(choice, TileKind::square, Masks::scaling);
     choice.scaling = make_launch(canonical, scaling, splits, limits);
   }
-  const Kernel small = other_kernel(choice, TileKind::small, Masks::choosing);
-  choice.plans = splits == 1 && kernel.cluster == 0 && plan_pays(canonical, small);
+  const Kernel small = other_kernel(choice, second_tile(canonical, choice), Masks::choosing);
+  choice.plans = splits == 1 && kernel.cluster == 0 && plan_pays(canonical, kernel, small);
   if (choice.plans && small.function != kernel.function) choice.small = make_launch(canonical, small, 1, limits);
   if (splits > 1) choice.reason += "; k in " + std::to_string(splits) + " parts, summed in order";
   for (const auto& [name, source] : {std::pair{"a", &choice.a}, {"b", &choice.b}}) {

@@ -191,7 +191,12 @@ TEST(CudaChoose, FewRowsReadBOnce) {
   EXPECT_EQ(choose(canonical(16, 1024, 8192, Dtype::bfloat16), {}).choosing.schedule.splits, 8);
   core::Canonical more = canonical(64, 8192, 8192, Dtype::float16);
   more.mask_lhs = mask(Dtype::bool_);
-  EXPECT_STREQ(choose(more, {}).few_rows.name, "sm80 float16 64 rows");
+  DeviceLimits ampere;
+  ampere.capability = 80;
+  EXPECT_STREQ(choose(more, ampere).few_rows.name, "sm80 float16 64 rows");
+  EXPECT_STREQ(choose(more, {}).choosing.kernel.name, "sm90 float16 64 rows");
+  more.n.extent = 1024;
+  EXPECT_STREQ(choose(more, {}).few_rows.name, "sm80 float16 64 rows") << "k in parts";
   more.m.block = 32;
   EXPECT_EQ(choose(more, {}).few_rows.function, nullptr) << "its rows lie in one block";
   // b with few columns: the same with the roles swapped, where its k is contiguous.
@@ -199,6 +204,8 @@ TEST(CudaChoose, FewRowsReadBOnce) {
   columns.b.row_stride_bytes = 2, columns.b.col_stride_bytes = 8192 * 2;
   EXPECT_TRUE(orient(columns, {}).swapped);
   EXPECT_STREQ(choose(orient(columns, {}), {}).few_rows.name, "sm80 bfloat16 16 rows");
+  columns.n.extent = 64;
+  EXPECT_STREQ(choose(orient(columns, {}), {}).choosing.kernel.name, "sm90 bfloat16 64 rows");
 }
 
 TEST(CudaChoose, SmallProblemsTakeOneLaunch) {

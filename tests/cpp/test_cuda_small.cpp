@@ -72,6 +72,39 @@ TEST_F(CudaSmall, Batches) {
   }
 }
 
+TEST_F(CudaSmall, FewRows) {
+  for (int layout = 0; layout < 4; ++layout) {
+    for (int which = 0; which < 9; ++which) {
+      Case c;
+      c.m = which % 2 ? 64 : 17 + 5 * which, c.n = which == 8 ? 1096 : which % 3 ? 8520 : 4296;
+      c.k = which % 3 && which < 8 ? 8 + 72 * which : 2120;
+      c.block = which % 4 == 1 ? BlockSize(64, 128, 256) : 64;
+      c.a_dtype = c.b_dtype = layout % 3 ? Dtype::float16 : Dtype::bfloat16;
+      c.a_lay = c.m % 8 ? Lay::padded : kOperandLays[layout & 1], c.b_lay = kOperandLays[layout >> 1];
+      if (which & 1) c.rhs = mask(which == 5 ? 0.05 : 0.5);
+      if (which & 2) c.lhs = mask();
+      if (which & 4) c.out = mask(0.7);
+      if (which == 8) c.a_batch = {2, 3}, c.b_batch = {3}, c.rhs = mask(), c.rhs.batch = {2, 1};
+      c.infinite = 1e-5;
+      c.seed = static_cast<std::uint64_t>(layout * 8 + which);
+      verify(c, "sm90 " + std::string(name_of(c.a_dtype)) + " 64 rows");
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(CudaSmall, FewColumns) {
+  for (const Lay lay : kOperandLays) {
+    Case c;
+    c.m = 8520, c.n = 40, c.k = 2120;
+    c.block = 64;
+    c.a_dtype = c.b_dtype = Dtype::bfloat16;
+    c.a_lay = c.b_lay = lay;
+    c.lhs = mask(), c.out = mask();
+    verify(c, "sm90 bfloat16 64 rows");
+  }
+}
+
 TEST_F(CudaSmall, OddSizes) {
   for (const std::int64_t m : {17, 65, 129}) {
     for (const std::int64_t k : {1, 63, 65, 1999}) {
