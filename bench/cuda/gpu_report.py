@@ -25,8 +25,8 @@ x is the time divided by (live fraction * the time of cuBLAS on the same shapes 
 the same run, hot). The live fraction counts triples of blocks. Device time; the pass over the masks counts. Every
 result is compared with the masked product in float64, or (beside other libraries) by norm, before it is timed. Beside
 other libraries a call is timed in a row of its like, so its work on the host counts where that outlasts the device's:
-torch BSR's takes 0.3 ms, and 0.6 ms on a busy host. STK's sdd (the masked result) packs the live blocks, where the others write the zeros
-too.
+torch BSR's takes 0.3 ms, and 0.6 ms on a busy host. STK's sdd (the masked result) packs the live blocks, where the
+others write the zeros too.
 """
 
 
