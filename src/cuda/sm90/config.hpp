@@ -112,13 +112,13 @@ struct Tail {
 };
 
 /// A tile of gathered columns: some of the rows of blocks of a row of tiles, and up to four columns of blocks that
-/// mask_out keeps in all of them.
+/// mask_out keeps in all of them, or in some.
 struct GatheredTile {
   int row;         // first element of the row of tiles
   unsigned owned;  // its rows of blocks that are meant
   int batch;
   int unused;
-  int columns[kColumnBlocks];  // first element of each; -1: none
+  int columns[kColumnBlocks];  // first element of each, plus the rows that keep it, as bits; -1: none
 };
 
 /// Tiles of three, of two and of one row of blocks, each in a list of its own; the heaviest are walked first.

@@ -123,7 +123,7 @@ struct Loader {
 
   __device__ int first_column(int j) const {
     if constexpr (Config::kGathers)
-      return j == 0 ? columns_at.x : j == 1 ? columns_at.y : j == 2 ? columns_at.z : columns_at.w;
+      return (j == 0 ? columns_at.x : j == 1 ? columns_at.y : j == 2 ? columns_at.z : columns_at.w) & ~(kBlock - 1);
     return place.column + j * kWidth;
   }
 
@@ -184,15 +184,22 @@ struct Loader {
       all = two ? first_live : live;
       ptx::store_shared_word(ring.second(position.slot), (two ? live : 0) | place.owned << Pairs32::kOwned);
     }
-    ptx::store_shared(ring.state(position.slot),
-                      make_uint4(all | (Config::kGathers ? columns << StageState::kColumns : 0) | flags,
-                                 static_cast<unsigned>(place.row),
-                                 static_cast<unsigned>(Config::kGathers ? place.gathered : place.column),
-                                 static_cast<unsigned>(matrix)));
+    ptx::store_shared(
+        ring.state(position.slot),
+        make_uint4(
+            all | (Config::kGathers ? columns << StageState::kColumns | halves() << StageState::kHalves : 0) | flags,
+            static_cast<unsigned>(place.row), static_cast<unsigned>(Config::kGathers ? place.gathered : place.column),
+            static_cast<unsigned>(matrix)));
     const std::uint32_t full = ring.full(position.slot), to = ring.slice(position.slot, 0);
     ptx::barrier_arrive_expecting(full, bytes_of(live) + (two ? bytes_of(first_live) : 0));
     if (two) load(to, first_k, first_live, full);
     load(two ? to + Ring<Config>::kSliceBytes : to, k, live, full);
+  }
+
+  /// A piece of a tile multiplies the halves that it has; whole tiles keep to one time for all.
+  __device__ unsigned halves() const {
+    const unsigned meant = place.columns;
+    return (meant & 3 ? 1 : 0) | (meant & 0xc ? 2 : 0);
   }
 
   __device__ unsigned bytes_of(unsigned live) const {

@@ -45,8 +45,12 @@ struct Multiplier {
         }
         const unsigned mine = mine_of(live);
         if (mine != 0) {
-          stage(sums, slot, mine, started);
-          ptx::products_wait<1>();
+          stage(sums, slot, Config::kGathers ? live >> StageState::kHalves & 3 : mine, started);
+          if (Config::kGathers && (live >> StageState::kHalves & 3) == 3) {
+            ptx::products_wait<2>();
+          } else {
+            ptx::products_wait<1>();
+          }
           if (held >= 0) ring.release(held);
           held = slot;
         } else {
@@ -96,7 +100,11 @@ struct Multiplier {
   __device__ void stage(float (&sums)[128], int slot, unsigned mine, unsigned& started) const {
     const std::uint32_t slice = ring.slice(slot, 0);
     const unsigned a = uniform(A::low(ring.a(slice, group))), b = uniform(B::low(ring.b(slice, 0)));
-    if constexpr (Config::kSkip == Skip::rows) {
+    if constexpr (Config::kGathers) {
+      half<0>(sums, a, b, mine, started);
+      half<1>(sums, a, b, mine, started);
+      started = (mine & 1 ? 0x3 : 0) | (mine & 2 ? 0xc : 0);
+    } else if constexpr (Config::kSkip == Skip::rows) {
       ptx::products_begin();
 #pragma unroll
       for (int k = 0; k < kSteps; ++k) {
@@ -121,6 +129,16 @@ struct Multiplier {
     ptx::products_begin();
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) step<64, kColumn * 32>(sums, a, b, k, k > 0 ? 1 : started >> kColumn & 1);
+    ptx::products_commit();
+  }
+
+  template <int kHalf>
+  __device__ void half(float (&sums)[128], unsigned a, unsigned b, unsigned mine, unsigned started) const {
+    if (!(mine >> kHalf & 1)) return;
+    ptx::products_begin();
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k)
+      step<128, kHalf * 64>(sums, a, b, k, k > 0 ? 1 : static_cast<int>(started >> (2 * kHalf) & 1));
     ptx::products_commit();
   }
 

@@ -20,6 +20,7 @@ namespace maskmm::cuda::sm90 {
 struct StageState {
   static constexpr int kSlice = 8, kOwned = 16, kColumns = 20;
   static constexpr unsigned kX = 1u << 28, kRight = 1u << 29;
+  static constexpr int kHalves = 24;  // of gathered columns: those that are multiplied
   static constexpr unsigned kExit = 1u << 30;
   static constexpr unsigned kLast = 1u << 31;
   unsigned live;

@@ -168,10 +168,10 @@ struct Store {
     int4 columns = make_int4(column, column + kBlock, column + 2 * kBlock, column + 3 * kBlock);
     if constexpr (Config::kGathers) {
       columns = *reinterpret_cast<const int4*>(params.gathered.tiles[column].columns);
-      if (!(owned & 1)) columns.x = -1;
-      if (!(owned & 2)) columns.y = -1;
-      if (!(owned & 4)) columns.z = -1;
-      if (!(owned & 8)) columns.w = -1;
+      columns.x = first_if_kept(columns.x, owned & 1);
+      columns.y = first_if_kept(columns.y, owned & 2);
+      columns.z = first_if_kept(columns.z, owned & 4);
+      columns.w = first_if_kept(columns.w, owned & 8);
     }
     if (row >= p.m || columns.x >= p.n) return;
     const int splits = static_cast<int>(p.schedule.splits), batch = splits == 1 ? matrix : matrix / splits;
@@ -200,6 +200,12 @@ struct Store {
 
  private:
   using Place = Writer<Element, kColumnBlocks>;
+
+  /// Of a gathered column; -1 where this row of blocks does not keep it.
+  __device__ int first_if_kept(int gathered, bool is_meant) const {
+    const bool kept = is_meant && gathered >= 0 && gathered >> (row / kBlock % kGatheredRows) & 1;
+    return kept ? gathered & ~(kBlock - 1) : -1;
+  }
 
   __device__ bool inside(int column) const { return column >= 0 && column < params.multiply.n; }
 
