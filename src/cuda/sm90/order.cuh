@@ -96,10 +96,8 @@ struct Order {
       place.owned &= ((1u << params.tail.rows) - 1) << ((piece - tile * params.tail.pieces) * params.tail.rows);
       index = params.tail.first + tile;
     }
-    // Divisions, of which each takes hundreds of cycles, where there is something to divide.
-    const int per_matrix = tiles_m * tiles_n, matrix = index < per_matrix ? 0 : index / per_matrix;
-    const int tile = index - matrix * per_matrix, full = static_cast<int>(schedule.group);
-    const int group = tile < full * tiles_n ? 0 : tile / (full * tiles_n);
+    const int matrix = index / (tiles_m * tiles_n), tile = index - matrix * (tiles_m * tiles_n);
+    const int full = static_cast<int>(schedule.group), group = tile / (full * tiles_n);
     const int in_group = tile - group * (full * tiles_n), height = min(full, tiles_m - group * full);
     const int column = in_group / height;
     place.row = (group * full + in_group - column * height) * Config::kRows;

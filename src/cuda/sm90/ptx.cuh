@@ -34,14 +34,6 @@ __device__ inline std::uint32_t kept(std::uint32_t value) {
   return value;
 }
 
-/// The result is not waited for before it is used. Of an addition it would be: ptxas adds up over the warp (and makes
-/// an increment that never wraps around one).
-__device__ inline unsigned fetch_increment(unsigned* to) {
-  unsigned before;
-  asm volatile("atom.global.relaxed.gpu.inc.u32 %0, [%1], 0x7fffffff;" : "=r"(before) : "l"(to) : "memory");
-  return before;
-}
-
 /// True in one lane of the warp. The compiler knows that, and starts a copy without a loop over lanes.
 __device__ inline bool elect() {
   unsigned elected;

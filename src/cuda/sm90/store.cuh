@@ -194,7 +194,7 @@ struct Store {
                                    p.out.vectors && p.n % 8 == 0,
                                    params.down && rows_left % 8 == 0,
                                    p.out.aligned,
-                                   started}
+                                   Config::kSkip == Skip::pairs ? started : ~0u}
         .write(sums);
   }
 

@@ -66,7 +66,7 @@ struct Tickets {
   __device__ bool draws() const { return rank == 0 && warp == 0; }
 
   __device__ void draw() {
-    if (draws() && threadIdx.x % 32 == 0) ahead = ptx::fetch_increment(counter);
+    if (draws() && threadIdx.x % 32 == 0) ahead = atomicAdd(counter, 1);
   }
 
   __device__ void tell(int slot, unsigned number) const {
