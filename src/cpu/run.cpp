@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "core/backend.hpp"
 #include "cpu/choose.hpp"
 #include "cpu/dispatch.hpp"
 #include "cpu/float_environment.hpp"
 #include "cpu/live.hpp"
+#include "cpu/order.hpp"
 #include "cpu/pack.hpp"
 #include "cpu/panel_task.hpp"
 #include "cpu/parallel.hpp"
@@ -103,7 +105,8 @@ void clear_dropped(const core::Canonical& c, int threads, const Live& live) {
 }
 
 template <class T>
-void run_tasks(const core::Canonical& canonical, const Choice& choice, const Live& live, std::byte* shared_sums) {
+void run_tasks(const core::Canonical& canonical, const Choice& choice, const Live& live, std::byte* shared_sums,
+               const std::vector<std::int64_t>& order) {
   const auto in_groups = [&](std::int64_t count, auto work) {
     // Tasks in a row share their set-up, and each prefetches for the next.
     const std::int64_t group = std::clamp<std::int64_t>(count / (std::int64_t{16} * choice.threads), 1, 64);
@@ -119,7 +122,9 @@ void run_tasks(const core::Canonical& canonical, const Choice& choice, const Liv
   };
   for (std::int64_t first = 0; first < choice.tasks; first += choice.tasks_at_once) {
     const std::int64_t count = std::min(choice.tasks_at_once, choice.tasks - first);
-    in_groups(count, [&](PanelTask<T>& task, std::int64_t index) { task.run(first + index); });
+    in_groups(count, [&](PanelTask<T>& task, std::int64_t index) {
+      task.run(order.empty() ? first + index : order[static_cast<std::size_t>(index)]);
+    });
     if (choice.k_parts == 1) continue;
     in_groups(count / choice.k_parts * choice.join_pieces, [&](PanelTask<T>& task, std::int64_t index) {
       task.join_parts(first + index / choice.join_pieces * choice.k_parts, index % choice.join_pieces);
@@ -164,15 +169,16 @@ void run_with(const core::Canonical& given, const KernelSet& set, int threads) {
   const ReleaseLarge release{call_memory(), bytes};
   std::byte* memory = call_memory().get(bytes);
   const Live live = make_live(canonical, reinterpret_cast<std::uint64_t*>(memory + sums_bytes));
+  const std::vector<std::int64_t> order = order_tasks(canonical, choice, live);
   choice.clears_first = choice.clears_first && drops_long_rows(canonical, live);
   if (choice.clears_first) {
     task_scratch().get(static_cast<std::size_t>(choice.scratch_bytes));  // where memory ends nothing is written
     clear_dropped(canonical, choice.threads, live);
   }
   if (canonical.accumulate == Dtype::float64) {
-    run_tasks<double>(canonical, choice, live, memory);
+    run_tasks<double>(canonical, choice, live, memory, order);
   } else {
-    run_tasks<float>(canonical, choice, live, memory);
+    run_tasks<float>(canonical, choice, live, memory, order);
   }
 }
 
