@@ -128,13 +128,13 @@ TEST_F(CudaReduced, FewRowsAndSmallProblems) {
       c = sized(dtype, 768, 776, 72, 32, layout);
       c.rhs = mask();
       verify("sm80", type + " direct 64x64", c);
-      c = sized(dtype, 296, 328, 488, layout % 2 ? 32 : 64, layout);
+      c = sized(dtype, 296, 328, 488, layout % 2 ? 32 : 16, layout);
       c.rhs = mask();
       verify("", type + " small 64x64", c);
       c = sized(dtype, 40, 8520, 200, 64, layout);
       c.rhs = mask();
       verify("", "sm90 " + type + " 64 rows", c);
-      c = sized(dtype, 968, 1000, 200, 64, layout);
+      c = sized(dtype, 968, 1000, 200, 32, layout);
       c.lhs = mask();
       verify("", type + " small 128x64", c);
     }
