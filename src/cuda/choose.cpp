@@ -28,7 +28,7 @@ constexpr std::int64_t kJoinedK = 64;
 constexpr int kMaxStages = 8;
 constexpr double kMostProductsOfSmall = 0x1p28;  // of the whole batch; measured: at 1024^3 persistent tiles are faster
 constexpr double kMostProductsOfSmall32 = 0x1p27;
-constexpr double kMostProductsOfTiny = 0x1p24;
+constexpr double kMostProductsOfTiny = 0x1p24;  // where tiles of 32 x 32 are as fast as Hopper's
 constexpr std::int64_t kMostDirectK = 2048;
 constexpr std::int64_t kLeastKOfMoreRows = 2048;
 constexpr double kLeastProductsToPlan = 0x1p31;
@@ -273,7 +273,16 @@ Kernel small_kernel(const Canonical& canonical, const Choice& choice, const Devi
   return tiles_of(canonical, kernel) < limits.sms ? direct_kernel(choice.element, TileKind::small) : kernel;
 }
 
-/// Hopper's kernel for small problems, whose tiles all run at one time; none where it does not take the call.
+/// The wave kernel of a call; none where it does not take it.
+sm90::Wave choose_wave(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
+  const bool fits = limits.capability == 90 && limits.hopper_code && limits.family == Family::best &&
+                    is_16_bit(choice) && may_read_masks(canonical, choice) &&
+                    products_of(canonical) >= kMostProductsOfTiny &&
+                    std::min(canonical.m.extent, canonical.n.extent) > sm80::kMoreRows;
+  return fits ? sm90::choose_wave(canonical, choice, limits) : sm90::Wave{};
+}
+
+/// Hopper's kernel for small problems with blocks of less than 64; none where it does not take the call.
 Kernel hopper_small_kernel(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
   if (limits.capability != 90 || !limits.hopper_code || limits.family != Family::best) return {};
   if (products_of(canonical) <= kMostProductsOfTiny || canonical.m.extent <= sm80::kFewRows) return {};
@@ -312,7 +321,8 @@ std::string rows_reason(const Canonical& canonical, int rows) {
          " are read once";
 }
 
-void choose_small(const Canonical& canonical, const Kernel& kernel, std::string reason, Choice& choice) {
+void choose_small(const Canonical& canonical, const Kernel& kernel, std::string reason, Choice& choice,
+                  std::int64_t parts = 1) {
   Launch& launch = choice.choosing;
   launch.kernel = kernel;
   launch.stages = 1;
@@ -320,8 +330,8 @@ void choose_small(const Canonical& canonical, const Kernel& kernel, std::string 
   schedule.tiles_m = ceil_div(canonical.m.extent, launch.kernel.rows);
   schedule.tiles_n = ceil_div(canonical.n.extent, launch.kernel.columns);
   schedule.group = schedule.tiles_m;
-  schedule.splits = 1, schedule.blocks_per_split = canonical.k.count();
-  schedule.total = launch.blocks = schedule.tiles_m * schedule.tiles_n * canonical.batch_size;
+  schedule.splits = parts, schedule.blocks_per_split = canonical.k.count();
+  schedule.total = launch.blocks = schedule.tiles_m * schedule.tiles_n * schedule.splits * canonical.batch_size;
   choice.direct = true;
   choice.reason = std::move(reason);
   choice.workspace = make_workspace(canonical, choice, false);
@@ -412,10 +422,15 @@ Canonical orient(const Canonical& given, const DeviceLimits& limits) {
     return has_few_rows(c, choice, limits) || hopper_few_rows_kernel(c, choice, limits).function != nullptr;
   };
   const auto narrower = [&](std::int64_t most) { return canonical.n.extent <= most && canonical.m.extent > most; };
+  const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
   if (narrower(sm80::kFewRows) && few_rows(swapped)) return swapped;
+  if (const sm90::Wave wave = choose_wave(canonical, with_operands(canonical), limits); wave.kernel.function) {
+    const bool wide = wave.kernel.columns > wave.kernel.rows;  // rows are skipped by longer instructions
+    return only_rhs && wide && choose_wave(swapped, with_operands(swapped), limits).kernel.function ? swapped
+                                                                                                    : canonical;
+  }
   if (hopper_small_kernel(canonical, with_operands(canonical), limits).function) return canonical;
   if (narrower(sm90::kBlock) && few_rows(swapped)) return swapped;
-  const bool only_rhs = canonical.mask_rhs.present() && !canonical.mask_lhs.present();
   if (only_rhs && !few_rows(canonical) && sm90::refusal(canonical, with_operands(canonical), limits).empty()) {
     return swapped;  // Hopper's tiles skip rows
   }
@@ -434,6 +449,11 @@ Choice choose(const Canonical& canonical, const DeviceLimits& limits) {
   }
   Choice choice = with_operands(canonical);
   constexpr const char* kSmall = "a small problem: one launch, which reads the masks itself";
+  if (const sm90::Wave wave = choose_wave(canonical, choice, limits); wave.kernel.function) {
+    choose_small(canonical, wave.kernel, "few tiles: a block has one, and reads the masks itself", choice, wave.parts);
+    if (wave.parts > 1) choice.reason += "; k in " + std::to_string(wave.parts) + " parts, summed in order";
+    return choice;
+  }
   if (const Kernel small = hopper_small_kernel(canonical, choice, limits); small.function) {
     choose_small(canonical, small, kSmall, choice);
     return choice;

@@ -17,6 +17,7 @@ struct Kernel {
   bool sorts = false;                // the same
   int cluster = 0;                   // Hopper's kernels: blocks of a cluster, side by side; they take a HopperParams
   int block = 0;                     // Hopper's kernels: rows of the least that is skipped
+  bool wave = false;                 // Hopper's kernels: a tile a block; they take a SmallParams
   bool gathers = false;              // Hopper's kernels: tiles of the columns that mask_out keeps
   bool skips_pairs = false;          // Hopper's kernels: of a row and a column of blocks, not whole rows alone
 };

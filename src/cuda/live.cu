@@ -58,18 +58,68 @@ __device__ void write_element(const Result& out, std::byte* to, const Element& e
   }
 }
 
+/// Whether an element of the result has parts to read.
+__device__ bool has_parts(const ReduceParams& params, const MaskParams& dropped, std::int64_t batch, std::int64_t row,
+                          std::int64_t column) {
+  if (dropped.data == nullptr) return true;
+  const std::byte* matrix = dropped.data + batch_offset(params.batch, dropped.batch, batch);
+  return matrix[(row >> params.block_m) * dropped.row_stride + (column >> params.block_n) * dropped.col_stride] !=
+         std::byte{0};
+}
+
+/// Divisions of 64 bits take a hundred instructions.
+__device__ std::int64_t quotient(std::int64_t value, std::int64_t by) {
+  constexpr std::int64_t kMost = 0xffffffff;
+  return value <= kMost && by <= kMost ? static_cast<unsigned>(value) / static_cast<unsigned>(by) : value / by;
+}
+
+/// Four neighbours in a row at once, of a result in float16 or bfloat16 whose rows hold whole vectors, unscaled.
+template <class Element>
+__global__ void __launch_bounds__(kThreads)
+    reduce_quads_kernel(const __grid_constant__ ReduceParams params, const __grid_constant__ MaskParams dropped) {
+  ptx::wait_for_launches_before();
+  const std::int64_t per_matrix = params.m * params.n, quads = params.batch_size * per_matrix / 4;
+  const auto* partial = static_cast<const float4*>(params.partial);
+  const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < quads; i += step) {
+    const std::int64_t batch = params.batch_size == 1 ? 0 : i * 4 / per_matrix, in_matrix = i * 4 - batch * per_matrix;
+    const std::int64_t row = quotient(in_matrix, params.n), column = in_matrix - row * params.n;
+    float4 sum = make_float4(0, 0, 0, 0);
+    if (has_parts(params, dropped, batch, row, column)) {
+      sum = partial[i];
+      for (std::int64_t split = 1; split < params.splits; ++split) {
+        const float4 more = partial[split * quads + i];
+        sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
+      }
+    }
+    const auto element = [](float value) {
+      Element result;
+      convert(value == 0.f && signbit(value) ? 0.f : value, result);  // no live triple: see Epilogue
+      return result;
+    };
+    alignas(8) const Element elements[4] = {element(sum.x), element(sum.y), element(sum.z), element(sum.w)};
+    std::byte* to = params.out.data + batch_offset(params.batch, params.out.batch, batch) +
+                    row * params.out.row_stride + column * params.out.col_stride;
+    *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(elements);
+  }
+}
+
 template <class Element, class Accumulator>
-__global__ void __launch_bounds__(kThreads) reduce_kernel(const __grid_constant__ ReduceParams params) {
+__global__ void __launch_bounds__(kThreads)
+    reduce_kernel(const __grid_constant__ ReduceParams params, const __grid_constant__ MaskParams dropped) {
   ptx::wait_for_launches_before();
   const std::int64_t per_matrix = params.m * params.n, total = per_matrix * params.batch_size;
   const auto* partial = static_cast<const Accumulator*>(params.partial);
   const auto* scales = static_cast<const Accumulator*>(params.scale_out.values);
   const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < total; i += step) {
-    Accumulator sum = partial[i];
-    for (std::int64_t split = 1; split < params.splits; ++split) sum += partial[split * total + i];
     const std::int64_t batch = i / per_matrix, in_matrix = i - batch * per_matrix;
     const std::int64_t row = in_matrix / params.n, column = in_matrix - row * params.n;
+    Accumulator sum = -Accumulator(0);
+    if (has_parts(params, dropped, batch, row, column)) {
+      sum = partial[i];
+      for (std::int64_t split = 1; split < params.splits; ++split) sum += partial[split * total + i];
+    }
     if (sum == Accumulator(0) && signbit(sum)) {  // no live triple: see Epilogue
       sum = Accumulator(0);
     } else if (scales) {
@@ -174,18 +224,22 @@ cudaError_t launch_live(const LiveParams& params, const Counters& counters, Dtyp
                                       : launch(&live_kernel<float>, grid, stream, Start::in_order, params, counters);
 }
 
-cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream, Start how) {
+cudaError_t launch_reduce(const ReduceParams& params, const MaskParams& dropped, Dtype accumulate, int sms,
+                          cudaStream_t stream, Start how) {
   const std::int64_t total = params.m * params.n * params.batch_size;
-  const unsigned grid = grid_for((total + kThreads - 1) / kThreads, sms);
-  if (accumulate == Dtype::float64) return launch(&reduce_kernel<double, double>, grid, stream, how, params);
-  switch (params.out.dtype) {
-    case Dtype::float16:
-      return launch(&reduce_kernel<__half, float>, grid, stream, how, params);
-    case Dtype::bfloat16:
-      return launch(&reduce_kernel<__nv_bfloat16, float>, grid, stream, how, params);
-    default:
-      return launch(&reduce_kernel<float, float>, grid, stream, how, params);
+  const bool quads = params.out.vectors && params.n % 4 == 0 && params.scale_out.values == nullptr;
+  void (*kernel)(ReduceParams, MaskParams) = &reduce_kernel<float, float>;
+  std::int64_t threads = total;
+  if (accumulate == Dtype::float64) {
+    kernel = &reduce_kernel<double, double>;
+  } else if (params.out.dtype == Dtype::float16 || params.out.dtype == Dtype::bfloat16) {
+    const bool half = params.out.dtype == Dtype::float16;
+    kernel = quads  ? half ? &reduce_quads_kernel<__half> : &reduce_quads_kernel<__nv_bfloat16>
+             : half ? &reduce_kernel<__half, float>
+                    : &reduce_kernel<__nv_bfloat16, float>;
+    if (quads) threads = total / 4;
   }
+  return launch(kernel, grid_for((threads + kThreads - 1) / kThreads, sms), stream, how, params, dropped);
 }
 
 cudaError_t launch_reduce_squares(const ReduceSquaresParams& params, Dtype accumulate, int sms, cudaStream_t stream,

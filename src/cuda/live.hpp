@@ -21,8 +21,10 @@ struct Counters {
 cudaError_t launch_live(const LiveParams& params, const Counters& counters, Dtype accumulate, int sms,
                         cudaStream_t stream);
 
-/// Sums the parts of a split k in order, applies mask_out and writes the result.
-cudaError_t launch_reduce(const ReduceParams& params, Dtype accumulate, int sms, cudaStream_t stream, Start how);
+/// Sums the parts of a split k in order, applies mask_out and writes the result. `dropped`: a mask_out of bools whose
+/// dropped parts were not written; it may be absent.
+cudaError_t launch_reduce(const ReduceParams& params, const MaskParams& dropped, Dtype accumulate, int sms,
+                          cudaStream_t stream, Start how);
 
 /// Sums the squares of each block of a block_masked_dot, applies mask_out and writes the result.
 cudaError_t launch_reduce_squares(const ReduceSquaresParams& params, Dtype accumulate, int sms, cudaStream_t stream,

@@ -324,7 +324,8 @@ void run_slice(const Canonical& given, const Stream& stream, core::ScratchSource
     reduce.out = params.out;
     reduce.batch = params.batch;
     reduce.scale_out = params.scale_out;
-    check(launch_reduce(reduce, canonical.accumulate, limits.sms, handle, next),
+    const MaskParams dropped = choice.choosing.kernel.wave ? masks.raw().masks[0] : MaskParams{};
+    check(launch_reduce(reduce, dropped, canonical.accumulate, limits.sms, handle, next),
           "the launch of the sum over parts of k");
   }
 }

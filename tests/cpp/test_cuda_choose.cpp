@@ -220,11 +220,22 @@ TEST(CudaChoose, SmallProblemsTakeOneLaunch) {
     return std::string(choose(canonical(m, n, k, Dtype::float16), limits).choosing.kernel.name);
   };
   EXPECT_EQ(name(512, 512, 512, ampere), "sm80 float16 direct 32x32");
-  EXPECT_EQ(name(256, 256, 256), "sm80 float16 direct 32x32");
-  EXPECT_EQ(name(512, 512, 512), "sm90 float16 small 64x64");
-  EXPECT_EQ(name(1024, 1024, 1024), "sm90 float16 small 128x64");
-  EXPECT_NE(name(2048, 2048, 1024).substr(0, 18), "sm90 float16 small") << "more tiles than processors";
-  EXPECT_NE(name(1024, 1024, 4096).substr(0, 18), "sm90 float16 small") << "k is too long";
+  EXPECT_EQ(name(128, 128, 128), "sm80 float16 direct 32x32");
+  EXPECT_EQ(name(256, 256, 256), "sm90 wave 64x64");
+  EXPECT_EQ(name(1024, 1024, 1024), "sm90 wave 64x128");
+  EXPECT_EQ(name(2048, 2048, 1024), "sm90 wave 128x256");
+  EXPECT_EQ(name(4096, 4096, 1024), "sm90 wave 128x256");
+  EXPECT_EQ(name(8192, 4096, 1024).substr(0, 9), "sm90 192x") << "more than four waves";
+  EXPECT_EQ(choose(canonical(1024, 1024, 4096, Dtype::float16), {}).choosing.schedule.splits, 4);
+  const auto with_small_blocks = [](std::int64_t m, std::int64_t n, std::int64_t k) {
+    core::Canonical small = canonical(m, n, k, Dtype::float16, 32);
+    small.mask_lhs = mask(Dtype::bool_);
+    return std::string(choose(small, {}).choosing.kernel.name);
+  };
+  EXPECT_EQ(with_small_blocks(512, 512, 512), "sm90 float16 small 64x64");
+  EXPECT_EQ(with_small_blocks(1024, 1024, 1024), "sm90 float16 small 128x64");
+  EXPECT_NE(with_small_blocks(2048, 2048, 1024).substr(0, 18), "sm90 float16 small") << "more tiles than processors";
+  EXPECT_NE(with_small_blocks(1024, 1024, 4096).substr(0, 18), "sm90 float16 small") << "k is too long";
   EXPECT_TRUE(choose(c, {}).direct);
   c.mask_lhs = mask(Dtype::float32);
   EXPECT_FALSE(choose(c, {}).direct);

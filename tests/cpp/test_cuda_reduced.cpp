@@ -141,6 +141,24 @@ TEST_F(CudaReduced, FewRowsAndSmallProblems) {
   }
 }
 
+TEST_F(CudaReduced, Wave) {
+  for (int layout = 0; layout < 4; ++layout) {
+    const Dtype dtype = layout % 2 ? Dtype::float16 : Dtype::bfloat16;
+    Case c = sized(dtype, 296, 328, 264, 64, layout);
+    c.lhs = mask();
+    verify("", "wave 64x64", c);
+    c.m = c.n = 840;
+    verify("", "wave 64x128", c);
+    c.m = c.n = 1104;
+    verify("", "wave 128x256", c);
+    c.out = mask(0.5);
+    verify("", "wave 128x256", c);
+    c = sized(dtype, 600, 904, 2304, 64, layout);  // parts of k
+    c.out = mask(0.5);
+    verify("", "wave 128x256", c);
+  }
+}
+
 TEST_F(CudaReduced, Hopper) {
   for (int layout = 0; layout < 4; ++layout) {
     const Dtype dtype = layout % 2 ? Dtype::float16 : Dtype::bfloat16;

@@ -5,12 +5,22 @@
 
 #include "cuda/sm90/config.hpp"
 #include "cuda/sm90/kernels.hpp"
+#include "cuda/sm90/small.hpp"
+#include "cuda/sm90/wave.hpp"
 
 namespace maskmm::cuda::sm90 {
-namespace {
 
 using core::Canonical;
 using core::Operand;
+
+bool blocks_fit(const Canonical& canonical, std::int64_t of) {
+  const bool out = canonical.mask_out.present(), lhs = canonical.mask_lhs.present(), rhs = canonical.mask_rhs.present();
+  const auto fits = [of](const core::BlockGrid& grid) { return grid.block % of == 0; };
+  return (!(out || lhs) || fits(canonical.m)) && (!(out || rhs) || fits(canonical.n)) &&
+         (!(lhs || rhs) || fits(canonical.k));
+}
+
+namespace {
 
 constexpr std::int64_t kMostStride = std::int64_t{1} << 40;  // of the copy engine
 
@@ -38,14 +48,6 @@ bool x_fits(const Canonical& canonical, const Choice& choice) {
   return good && ((x.col_stride == 2 && fits(x.row_stride, 16)) || (x.row_stride == 2 && fits(x.col_stride, 16)));
 }
 
-/// Whether the blocks of every mask are multiples of `of` along both of its axes.
-bool blocks_fit(const Canonical& canonical, std::int64_t of) {
-  const bool out = canonical.mask_out.present(), lhs = canonical.mask_lhs.present(), rhs = canonical.mask_rhs.present();
-  const auto fits = [of](const core::BlockGrid& grid) { return grid.block % of == 0; };
-  return (!(out || lhs) || fits(canonical.m)) && (!(out || rhs) || fits(canonical.n)) &&
-         (!(lhs || rhs) || fits(canonical.k));
-}
-
 /// Those of an operand have kernels of their own; mask_out alone is looked at as sums are stored.
 bool has_blocks_32(const Canonical& canonical) { return !blocks_fit(canonical, kBlock) && blocks_fit(canonical, 32); }
 
@@ -57,6 +59,31 @@ std::int64_t tiles(const Canonical& canonical, std::int64_t rows) {
 std::int64_t gathered_tiles(const Canonical& canonical) {
   return canonical.batch_size * core::ceil_div(canonical.m.extent, kGatheredRows * kBlock) *
          (core::ceil_div(canonical.n.extent, kColumns) + 3);
+}
+
+/// The most waves that are worth it: beyond, persistent blocks are faster. And the most parts of k, and the least of
+/// one.
+constexpr std::int64_t kMostWaves = 4, kMostPartsOfAWave = 8, kLeastStagesOfAPart = 8;
+
+std::int64_t tiles_of(const Canonical& canonical, const Kernel& kernel) {
+  return core::ceil_div(canonical.m.extent, kernel.rows) * core::ceil_div(canonical.n.extent, kernel.columns) *
+         canonical.batch_size;
+}
+
+/// The time of a wave kernel in stages: each wave starts and stores; parts are written and read again. A mask_out is as
+/// often a triangle as it is full.
+double wave_cost(const Canonical& canonical, std::int64_t tiles, std::int64_t parts, const DeviceLimits& limits) {
+  constexpr double kStart = 4, kSum = 8, kBytesOfAStage = 3.2e6;
+  const double stages = static_cast<double>(core::ceil_div(core::ceil_div(canonical.k.extent, kBlock), parts));
+  const double sums = static_cast<double>(canonical.m.extent) * static_cast<double>(canonical.n.extent) *
+                      static_cast<double>(canonical.batch_size);
+  double waves = static_cast<double>(core::ceil_div(tiles * parts, limits.sms));
+  double bytes = parts > 1 ? 2 * 4 * sums * static_cast<double>(parts) : 0;
+  if (canonical.mask_out.present()) {
+    waves = (waves + static_cast<double>(core::ceil_div(tiles * parts, 2 * limits.sms))) / 2;
+    bytes /= 2;
+  }
+  return waves * (stages + kStart) + (parts > 1 ? kSum : 0) + bytes / kBytesOfAStage;
 }
 
 }  // namespace
@@ -146,6 +173,39 @@ void add_workspace(const Canonical& canonical, const Kernel& kernel, WorkspaceLa
   layout.gathered = layout.counters + 256;
   layout.gathered_capacity = kernel.gathers ? static_cast<int>(gathered_tiles(canonical)) : 0;
   layout.bytes = layout.gathered + kLists * layout.gathered_capacity * std::int64_t{sizeof(GatheredTile)};
+}
+
+Wave choose_wave(const Canonical& canonical, const Choice& choice, const DeviceLimits& limits) {
+  if (canonical.out.dtype != choice.element || canonical.k.extent == 0 || !operands_fit(canonical, choice) ||
+      !blocks_fit(canonical, kBlock)) {
+    return {};
+  }
+  const Layout a = choice.a.k_major ? Layout::k_major : Layout::line_major;
+  const Layout b = choice.b.k_major ? Layout::k_major : Layout::line_major;
+  const bool rows_only = !canonical.mask_out.present() && !canonical.mask_rhs.present();
+  const Skip skip = rows_only ? Skip::rows : Skip::pairs;
+  const auto kernel = [&](WaveKind kind) {
+    return choice.element == Dtype::float16 ? float16_wave_kernel(kind, skip, a, b)
+                                            : bfloat16_wave_kernel(kind, skip, a, b);
+  };
+  if (canonical.k.extent <= kMostSmallK) {
+    for (const WaveKind kind : {WaveKind::square, rows_only ? WaveKind::flat : WaveKind::tall}) {
+      if (tiles_of(canonical, kernel(kind)) <= limits.sms) return {kernel(kind)};
+    }
+  }
+  Wave wave{kernel(WaveKind::wide)};
+  const std::int64_t most = rows_only ? kMostWaves : 1;
+  const std::int64_t tiles = tiles_of(canonical, wave.kernel);
+  if (tiles * kMostPartsOfAWave < limits.sms || tiles > most * limits.sms || canonical.n.extent <= 2 * kBlock)
+    return {};
+  const std::int64_t stages = core::ceil_div(canonical.k.extent, kBlock);
+  for (std::int64_t parts = 1; parts <= kMostPartsOfAWave && stages >= kLeastStagesOfAPart * parts; ++parts) {
+    if (wave_cost(canonical, tiles, parts, limits) < wave_cost(canonical, tiles, wave.parts, limits)) {
+      wave.parts = parts;
+    }
+  }
+  if (core::ceil_div(stages, wave.parts) > kMostWaveStages) return {};
+  return wave;
 }
 
 }  // namespace maskmm::cuda::sm90

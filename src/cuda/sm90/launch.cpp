@@ -8,6 +8,7 @@
 #include "cuda/sm90/gather.hpp"
 #include "cuda/sm90/small.hpp"
 #include "cuda/sm90/tensor_map.hpp"
+#include "cuda/sm90/wave.hpp"
 #include "cuda/start.hpp"
 
 namespace maskmm::cuda::sm90 {
@@ -39,6 +40,29 @@ Tail tail_of(const Launch& launch) {
   }
   tail.rows *= kBlock / launch.kernel.block;
   return tail;
+}
+
+/// Whether WaveRows can have all rows of mask_lhs, and pays.
+bool sorts_rows(const Launch& launch, const sm80::DirectParams& direct, int device) {
+  const MultiplyParams& p = direct.multiply;
+  const MaskParams& mask = direct.mask_lhs;
+  const auto address = reinterpret_cast<std::uintptr_t>(mask.data);
+  return mask.data != nullptr && launch.schedule.total <= limits_of(device).sms && mask.col_stride == 1 &&
+         mask.row_stride > 0 && mask.row_stride % 16 == 0 && address % 16 == 0 && mask.batches == 1 &&
+         launch.schedule.splits == 1 && 1 << p.block_m == kBlock && 1 << p.block_k == kBlock && mask.rows <= 128 &&
+         mask.columns % 32 == 0;
+}
+
+void launch_wave(const Launch& launch, SmallParams& params, int device, cudaStream_t stream) {
+  const Kernel& kernel = launch.kernel;
+  const Schedule& schedule = launch.schedule;
+  allow_shared_bytes(kernel.function, kernel.stage_bytes, device);
+  const dim3 grid(static_cast<unsigned>(schedule.tiles_m), static_cast<unsigned>(schedule.tiles_n),
+                  static_cast<unsigned>(params.direct.multiply.batch_size * schedule.splits));
+  void* arguments[] = {&params};
+  check(cudaLaunchKernel(kernel.function, grid, dim3(static_cast<unsigned>(kernel.threads)), arguments,
+                         static_cast<std::size_t>(kernel.stage_bytes), stream),
+        kernel.name);
 }
 
 }  // namespace
@@ -117,8 +141,14 @@ void launch_small(const Launch& launch, const sm80::DirectParams& direct, int de
   const auto map = [&](const Source& source) {
     return make_tensor_map(source, multiply.k, multiply.batch, {kBlock, kBlock, 1});
   };
-  SmallParams params{direct, map(multiply.a), map(multiply.b), steps_of(multiply.a, multiply.batch),
-                     steps_of(multiply.b, multiply.batch)};
+  SmallParams params{direct,
+                     map(multiply.a),
+                     map(multiply.b),
+                     steps_of(multiply.a, multiply.batch),
+                     steps_of(multiply.b, multiply.batch),
+                     sorts_rows(launch, direct, device),
+                     runs_down(multiply)};
+  if (launch.kernel.wave) return launch_wave(launch, params, device, stream);
   launch_kernel(launch.kernel.function, launch.blocks, launch.kernel.threads, launch.kernel.stage_bytes, &params,
                 device, stream, launch.kernel.name);
 }

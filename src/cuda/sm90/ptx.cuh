@@ -79,6 +79,11 @@ __device__ inline unsigned rank_in_cluster() {
 
 __device__ inline void sync_cluster() { asm volatile("barrier.cluster.arrive;\nbarrier.cluster.wait;" ::: "memory"); }
 
+/// Fetches what the copy engine must know of a tensor, before the first copy.
+__device__ inline void prefetch(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
 struct Coordinates {
   int inner, outer, chunk, batch, batch_outer;
 };

@@ -12,6 +12,9 @@ struct SmallParams {
   sm80::DirectParams direct;
   CUtensorMap a, b;  // 64 lines by 64 of k
   BatchSteps a_batch, b_batch;
+  // Of a wave kernel:
+  bool sorts;  // rows of blocks are paired by weight
+  bool down;   // as in HopperParams
 };
 
 /// tall: 128 x 64; small: 64 x 64. Two (four) groups of warps take k in turns. Takes a SmallParams.

@@ -1,0 +1,9 @@
+#include "cuda/sm90/wave.cuh"
+
+namespace maskmm::cuda::sm90 {
+
+Kernel bfloat16_wave_kernel(WaveKind kind, Skip skip, Layout a, Layout b) {
+  return wave_kernel_of<__nv_bfloat16>(kind, skip, a, b);
+}
+
+}  // namespace maskmm::cuda::sm90
