@@ -14,8 +14,9 @@ using core::round_up;
 // Below this many multiply-adds waking other threads takes longer than the work.
 constexpr double kInlineWork = 2e5;
 
-// Above this many multiply-adds a thread, times the threads that are to be woken, a call takes longer than they do.
-constexpr double kLongWork = 4e6;
+// Above this many multiply-adds a thread, times the threads that are to be woken, a call takes so much longer than they
+// do that they need not spin in between. Calls of about a millisecond between those of a library whose threads spin do.
+constexpr double kLongWork = 1.2e8;
 
 bool aligned_to(const Operand& operand, std::int64_t size) {
   if (reinterpret_cast<std::uintptr_t>(operand.data) % static_cast<std::uintptr_t>(size) != 0) return false;
